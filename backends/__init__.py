@@ -1,0 +1,1 @@
+"""Ways out: what turns a module into something that runs."""

@@ -1,0 +1,404 @@
+"""Statements of the loops level to blocks of LLVM IR."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from einloom.backends.cpu.accumulation import carried_updates, stored_updates
+from einloom.backends.cpu.builder import FunctionBuilder, global_name, phi_text
+from einloom.backends.cpu.emit_cast import convert, settled, truth, widened
+from einloom.backends.cpu.emit_expression import Memo, Scope, evaluate, evaluate_index
+from einloom.backends.cpu.emit_memory import store
+from einloom.backends.cpu.emit_workspace import Workspaces
+from einloom.backends.cpu.values import Value, is_complex, register_type
+from einloom.ir.errors import BackendError, UnsupportedError
+from einloom.ir.expressions import Expression, Literal
+from einloom.ir.loops import (
+    Allocate,
+    CallKernel,
+    Carried,
+    Check,
+    For,
+    If,
+    Let,
+    LoopFunction,
+    LoopStatement,
+    Store,
+    Vector,
+    While,
+)
+from einloom.ir.types import DType, i64
+
+MOST_UNROLLED = 64  # iterations of a loop that `unroll` removes altogether
+UNROLL_FACTOR = 4  # copies of the body of one that runs longer
+
+# What a statement does to the emission: nothing more, or the block to emit next.
+Steps = Iterator[Sequence[LoopStatement]]
+
+
+class StatementEmitter:
+    """Emits the statements of one function in order.
+
+    Nesting is walked with a stack of generators: a statement yields each block that it holds and
+    goes on when that block is emitted, so depth is not bounded by Python's.
+    """
+
+    def __init__(
+        self,
+        builder: FunctionBuilder,
+        scope: Scope,
+        functions: Mapping[str, LoopFunction],
+        entry_symbol: Callable[[str], str],
+    ) -> None:
+        self.builder = builder
+        self.scope = scope
+        self.functions = functions
+        self.entry_symbol = entry_symbol
+        self.workspaces = Workspaces(builder)
+        self._depth = 0
+
+    @property
+    def entry_lines(self) -> list[str]:
+        """Stack allocations, which belong at the start of the function."""
+        return self.workspaces.entry_lines
+
+    def run(self, body: Sequence[LoopStatement]) -> None:
+        """Emit a function's body; execution goes on at its end."""
+        stack = [self._block(body)]
+        while stack:
+            inner = next(stack[-1], None)
+            if inner is None:
+                stack.pop()
+                self._depth -= 1
+            else:
+                stack.append(self._block(inner))
+
+    def _block(self, body: Sequence[LoopStatement]) -> Steps:
+        self._depth += 1
+        mark = self.workspaces.mark()
+        for statement in body:
+            match statement:
+                case For():
+                    yield from self._for(statement, len(body))
+                case While():
+                    yield from self._while(statement)
+                case If():
+                    yield from self._if(statement)
+                case Let():
+                    value = settled(evaluate(statement.value, self.scope, {}))
+                    # its dtype is the expression's, no longer a literal's
+                    self.scope.values[statement.name] = value.replace(weak=False)
+                case Store():
+                    self._store(statement)
+                case Allocate():
+                    self._allocate(statement)
+                case Check():
+                    self._check(statement)
+                case CallKernel():
+                    self._call(statement)
+                case _:
+                    raise UnsupportedError(
+                        "the CPU backend does not have the statement "
+                        f"{type(statement).__name__} of sparse and tiled loops",
+                        location=statement.location,
+                    )
+        self.workspaces.release(mark)
+
+    # ---- loops ----------------------------------------------------------------------------
+
+    def _for(self, loop: For, siblings: int) -> Steps:
+        """A rotated loop: the condition is tested once before it and then after each turn."""
+        builder, memo = self.builder, Memo()
+        lower, upper = self._bounds(loop, siblings, memo)
+        initial = self._initial(loop.carried, memo)
+        label, done = builder.label("loop"), builder.label("done")
+        before = builder.block
+        # Upwards from lower below upper; downwards from upper - 1 to lower.
+        start, bound, predicate = lower, upper, "icmp slt"
+        if loop.step < 0:
+            start = builder.op("add nsw", "i64", upper, "-1")
+            bound, predicate = lower, "icmp sge"
+        builder.branch(builder.compare("icmp slt", "i64", lower, upper), label, done)
+
+        builder.start(label)
+        position = builder.reserve()
+        index = builder.name(loop.index)
+        self.scope.values[loop.index] = Value(i64, (index,), affine=True)
+        phis = self._enter(loop.carried)
+        updates = self._mark_updates(loop)
+        yield loop.body
+        final = self._yielded(loop.carried, loop.yields)
+        self._unmark(updates)
+        following = builder.op("add nsw", "i64", index, str(loop.step))
+        again = builder.compare(predicate, "i64", following, bound)
+        latch = builder.block
+        builder.branch(again, label, done, self._loop_metadata(loop))
+        turns = phi_text("i64", ((start, before), (following, latch)))
+        builder.fill(position, f"{index} = phi {turns}")
+        self._close(phis, initial, before, final, latch)
+        builder.start(done)
+        self._leave(loop.carried, initial, before, final, latch)
+
+    def _bounds(self, loop: For, siblings: int, memo: Memo) -> tuple[str, str]:
+        if loop.step == 0:
+            raise BackendError(f"internal: the step of loop {loop.index} is 0")
+        if loop.kind == "parallel":
+            plain = loop.step == 1 and not loop.carried and _is_zero(loop.lower)
+            if self._depth != 1 or siblings != 1 or not plain:
+                raise BackendError(
+                    f"internal: parallel loop {loop.index} is not alone at the top of its "
+                    "function, from 0 in steps of 1, carrying nothing"
+                )
+            return "%begin", "%end"
+        if loop.kind not in ("serial", "vector", "unroll"):
+            raise BackendError(f"internal: there is no kind of loop {loop.kind!r}")
+        return self._integer(loop.lower, memo), self._integer(loop.upper, memo)
+
+    def _loop_metadata(self, loop: For) -> str:
+        module = self.builder.module
+        if loop.kind == "vector":
+            hints = [module.metadata('!{!"llvm.loop.vectorize.enable", i1 true}')]
+        elif loop.kind == "unroll":
+            count = _trip_count(loop)
+            if count is not None and count <= MOST_UNROLLED:
+                hints = [module.metadata('!{!"llvm.loop.unroll.full"}')]
+            else:
+                text = f'!{{!"llvm.loop.unroll.count", i32 {UNROLL_FACTOR}}}'
+                hints = [module.metadata(text)]
+        else:
+            return ""
+        return f", !llvm.loop {module.distinct(*hints)}"
+
+    def _while(self, loop: While) -> Steps:
+        builder = self.builder
+        initial = self._initial(loop.carried, Memo())
+        label, inside, done = (builder.label(x) for x in ("while", "body", "done"))
+        before = builder.block
+        builder.jump(label)
+        builder.start(label)
+        phis = self._enter(loop.carried)
+        builder.branch(truth(builder, settled(self._value(loop.condition))), inside, done)
+        entered = {item.name: self.scope.values[item.name] for item in loop.carried}
+        builder.start(inside)
+        yield loop.body
+        final = self._yielded(loop.carried, loop.yields)
+        latch = builder.block
+        builder.jump(label)
+        self._close(phis, initial, before, final, latch)
+        builder.start(done)
+        self.scope.values.update(entered)
+
+    # ---- branches -------------------------------------------------------------------------
+
+    def _if(self, statement: If) -> Steps:
+        builder, memo = self.builder, Memo()
+        initial = self._initial(statement.carried, memo)
+        condition = truth(builder, settled(evaluate(statement.condition, self.scope, memo)))
+        yes, no, done = (builder.label(x) for x in ("then", "else", "end"))
+        builder.branch(condition, yes, no)
+        ends = []
+        for label, body, yields in (
+            (yes, statement.then, statement.then_yields),
+            (no, statement.otherwise, statement.otherwise_yields),
+        ):
+            builder.start(label)
+            for item, value in zip(statement.carried, initial, strict=True):
+                self.scope.values[item.name] = value
+            yield body
+            final = self._yielded(statement.carried, yields) if yields else initial
+            ends.append((final, builder.block))
+            builder.jump(done)
+        builder.start(done)
+        (first, first_block), (second, second_block) = ends
+        self._leave(statement.carried, first, first_block, second, second_block)
+
+    # ---- carried values -------------------------------------------------------------------
+
+    def _initial(self, carried: Sequence[Carried], memo: Memo) -> list[Value]:
+        values = [evaluate(item.initial, self.scope, memo) for item in carried]
+        return [self._as(value, item.dtype) for value, item in zip(values, carried, strict=True)]
+
+    def _as(self, value: Value, dtype: DType) -> Value:
+        """A value in a carried one's dtype and lanes."""
+        element, lanes = _shape(dtype)
+        if value.lanes not in (1, lanes):
+            raise BackendError(f"internal: {value.lanes} lanes are carried as {lanes}")
+        # A carried value changes from turn to turn, so it is not a sum of indices any more.
+        return widened(self.builder, convert(self.builder, value, element), lanes).replace(
+            affine=False
+        )
+
+    def _enter(self, carried: Sequence[Carried]) -> list[tuple[int, str, str]]:
+        """Name the phi nodes of carried values; their text is filled in by `_close`."""
+        builder, phis = self.builder, []
+        for item in carried:
+            element, lanes = _shape(item.dtype)
+            machine_type = register_type(element, lanes)
+            names = []
+            for _ in range(element_parts(element)):
+                name = builder.name(item.name)
+                phis.append((builder.reserve(), name, machine_type))
+                names.append(name)
+            self.scope.values[item.name] = Value(element, tuple(names), lanes)
+        return phis
+
+    def _yielded(self, carried: Sequence[Carried], yields: Sequence[Expression]) -> list[Value]:
+        if len(carried) != len(yields):
+            raise BackendError(
+                f"internal: {len(carried)} values are carried and {len(yields)} are yielded"
+            )
+        memo = Memo()
+        values = [evaluate(expression, self.scope, memo) for expression in yields]
+        return [self._as(value, item.dtype) for value, item in zip(values, carried, strict=True)]
+
+    def _close(
+        self,
+        phis: list[tuple[int, str, str]],
+        initial: list[Value],
+        before: str,
+        final: list[Value],
+        latch: str,
+    ) -> None:
+        for (position, name, machine_type), first, last in zip(
+            phis, _parts(initial), _parts(final), strict=True
+        ):
+            incoming = phi_text(machine_type, ((first, before), (last, latch)))
+            self.builder.fill(position, f"{name} = phi {incoming}")
+
+    def _leave(
+        self,
+        carried: Sequence[Carried],
+        first: list[Value],
+        first_block: str,
+        second: list[Value],
+        second_block: str,
+    ) -> None:
+        """Bind the carried names to their final values in a block that joins two others."""
+        for item, a, b in zip(carried, first, second, strict=True):
+            parts = tuple(
+                self.builder.phi(a.machine_type, ((x, first_block), (y, second_block)), item.name)
+                for x, y in zip(a.parts, b.parts, strict=True)
+            )
+            self.scope.values[item.name] = Value(a.dtype, parts, a.lanes)
+
+    def _mark_updates(self, loop: For) -> Any:
+        if not self.scope.reassociate or not loop.carried:
+            return None
+        outer = self.scope.accumulations
+        updates = carried_updates(loop.carried, loop.yields, loop.body)
+        self.scope.accumulations = {**outer, **updates}
+        return outer
+
+    def _unmark(self, outer: Any) -> None:
+        if outer is not None:
+            self.scope.accumulations = outer
+
+    # ---- straight-line statements ---------------------------------------------------------
+
+    def _store(self, statement: Store) -> None:
+        scope, memo = self.scope, Memo()
+        outer = scope.accumulations
+        if scope.reassociate and (updates := stored_updates(statement)):
+            scope.accumulations = {**outer, **updates}
+        value = evaluate(statement.value, scope, memo)
+        scope.accumulations = outer
+        indices = [evaluate_index(index, scope, memo) for index in statement.indices]
+        store(self.builder, scope.buffer(statement.buffer), indices, value, scope.aliases)
+
+    def _allocate(self, statement: Allocate) -> None:
+        memo = Memo()
+        extents: list[int | str] = []
+        for extent in statement.extents:
+            value = evaluate_index(extent, self.scope, memo)
+            literal = value.literal
+            extents.append(literal if isinstance(literal, int) else value.only)
+        self.scope.buffers[statement.name] = self.workspaces.allocate(statement, extents)
+
+    def _check(self, statement: Check) -> None:
+        builder, memo = self.builder, Memo()
+        if statement.fault < 1:
+            raise BackendError(f"internal: fault {statement.fault} is not from 1 on")
+        condition = truth(builder, settled(evaluate(statement.condition, self.scope, memo)))
+        failed, passed = builder.label("fault"), builder.label("passed")
+        builder.branch(condition, passed, failed, self.workspaces.unlikely)
+        builder.start(failed)
+        for place, expression in enumerate((statement.value, statement.limit)):
+            # As a plain value: an index that failed its check may well have overflowed.
+            value = convert(builder, settled(evaluate(expression, self.scope, memo)), i64).only
+            pointer = f"getelementptr inbounds i8, ptr %fault, i64 {8 * place}"
+            builder.line(f"store i64 {value}, ptr {builder.value(pointer)}, align 8")
+        self.workspaces.leave(str(statement.fault))
+        builder.start(passed)
+
+    def _call(self, statement: CallKernel) -> None:
+        """Run another function to its end; its fault is this one's."""
+        callee = self.functions.get(statement.kernel)
+        if callee is None:
+            raise BackendError(f"internal: the program has no kernel {statement.kernel}")
+        counts = (len(statement.buffers), len(statement.scalars))
+        if counts != (len(callee.buffers), len(callee.scalars)):
+            raise BackendError(f"internal: kernel {callee.name} is called with other arguments")
+        builder, memo = self.builder, Memo()
+        scalars = [self._integer(scalar, memo) for scalar in statement.scalars]
+        handles = [self.scope.buffer(name) for name in statement.buffers]
+        strides = [str(stride) for handle in handles for stride in handle.strides]
+        bases = self.workspaces.array("ptr", [handle.pointer for handle in handles])
+        parameters = self.workspaces.array("i64", [*scalars, *strides])
+        end = self._slices(callee, scalars)
+        result = builder.value(
+            f"call i32 {global_name(self.entry_symbol(callee.name))}"
+            f"(ptr {bases}, ptr {parameters}, i64 0, i64 {end}, ptr %fault)"
+        )
+        failed, passed = builder.label("fault"), builder.label("passed")
+        fine = builder.compare("icmp eq", "i32", result, "0")
+        builder.branch(fine, passed, failed, self.workspaces.unlikely)
+        builder.start(failed)
+        self.workspaces.leave(result)
+        builder.start(passed)
+
+    def _slices(self, callee: LoopFunction, scalars: list[str]) -> str:
+        """The extent of a function's parallel loop, 0 where it has none."""
+        first = callee.body[0] if len(callee.body) == 1 else None
+        if not (isinstance(first, For) and first.kind == "parallel"):
+            return "0"
+        symbols = {
+            name: Value(i64, (text,), weak=True, affine=True)
+            for name, text in zip(callee.scalars, scalars, strict=True)
+        }
+        inside = Scope(self.builder, reassociate=False, symbols=symbols)
+        value = evaluate_index(first.upper, inside, Memo())
+        return value.only if value.literal is None else str(value.literal)
+
+    # ---- values ---------------------------------------------------------------------------
+
+    def _value(self, expression: Expression) -> Value:
+        return evaluate(expression, self.scope, Memo())
+
+    def _integer(self, expression: Expression, memo: Memo) -> str:
+        value = evaluate_index(expression, self.scope, memo)
+        return value.only if value.literal is None else str(value.literal)
+
+
+def element_parts(dtype: DType) -> int:
+    """Registers per element: two for a complex dtype."""
+    return 2 if is_complex(dtype) else 1
+
+
+def _shape(dtype: DType) -> tuple[DType, int]:
+    return (dtype.element, dtype.lanes) if isinstance(dtype, Vector) else (dtype, 1)
+
+
+def _parts(values: list[Value]) -> list[str]:
+    return [part for value in values for part in value.parts]
+
+
+def _is_zero(expression: Expression) -> bool:
+    return isinstance(expression, Literal) and expression.value == 0
+
+
+def _trip_count(loop: For) -> int | None:
+    if not (isinstance(loop.lower, Literal) and isinstance(loop.upper, Literal)):
+        return None
+    span = int(loop.upper.value.real) - int(loop.lower.value.real)
+    return max(0, -(-span // abs(loop.step)))

@@ -1,0 +1,167 @@
+"""Running compiled kernels: buffers laid out once per signature, then a few native calls."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from einloom.backends.cpu.plan import Plan, evaluate, shape_of, storage_dtype
+from einloom.backends.cpu.threads import ThreadPool
+from einloom.ir.errors import BackendError, RangeError
+
+Array = np.ndarray[Any, Any]
+
+SLICE_WORK = 1 << 17  # scalar operations below which a slice is not worth a thread
+
+_PROTOTYPE = ctypes.CFUNCTYPE(
+    ctypes.c_int32,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+    ctypes.c_int64,
+    ctypes.c_int64,
+    ctypes.c_void_p,
+)
+
+
+_Fault = ctypes.c_int64 * 2
+
+
+class Library(Protocol):
+    """Loaded machine code. The code lives as long as the object does."""
+
+    def entry(self, name: str) -> int: ...
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A tensor that each run allocates."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+class Kernels:
+    """The native functions of one program."""
+
+    def __init__(self, plan: Plan, library: Library) -> None:
+        self.plan = plan
+        self.library = library
+        self.functions = {
+            launch.function: _PROTOTYPE(library.entry(launch.function)) for launch in plan.launches
+        }
+
+    @property
+    def can_fault(self) -> bool:
+        """Whether a run may stop at an index that lies outside its tensor."""
+        return any(launch.faults for launch in self.plan.launches)
+
+    def prepare(self, arrays: Mapping[str, Array], symbols: Mapping[str, int]) -> Prepared:
+        """Everything about a run that follows from the inputs' shapes, strides and symbols."""
+        return Prepared(self, arrays, symbols)
+
+
+class Prepared:
+    """A program ready to run on arrays of one signature.
+
+    `order` names the tensors as they are passed: inputs and constants, then storages.
+    """
+
+    def __init__(
+        self, kernels: Kernels, arrays: Mapping[str, Array], symbols: Mapping[str, int]
+    ) -> None:
+        self.kernels = kernels
+        self.inputs = tuple(arrays)
+        self.storages = tuple(
+            Storage(s.name, shape_of(s, symbols), storage_dtype(s.dtype))
+            for s in kernels.plan.storages
+        )
+        position = {name: k for k, name in enumerate([*arrays, *(s.name for s in self.storages)])}
+        shapes = {s.name: np.broadcast_to(np.empty((), s.dtype), s.shape) for s in self.storages}
+        self.calls: list[_Call] = []
+        for launch in kernels.plan.launches:
+            parameters = [evaluate(code, symbols) for code in launch.scalars]
+            offsets: list[tuple[int, int]] = []
+            for buffer in launch.buffers:
+                if buffer.tensor in arrays:
+                    whole = arrays[buffer.tensor]
+                    strides = whole.strides
+                else:
+                    whole = shapes[buffer.tensor]
+                    strides = _contiguous(whole)
+                offset = 0
+                if buffer.item is not None:
+                    offset = whole.dtype.fields[f"f{buffer.item}"][1]  # type: ignore[index]
+                offsets.append((position[buffer.tensor], offset))
+                parameters.extend(strides)
+            slices = 1 if launch.slices is None else evaluate(launch.slices, symbols)
+            self.calls.append(
+                _Call(
+                    kernels.functions[launch.function],
+                    tuple(offsets),
+                    (ctypes.c_void_p * max(1, len(offsets))),
+                    (ctypes.c_int64 * max(1, len(parameters)))(*parameters),
+                    slices,
+                    launch.slices is not None,
+                    evaluate(launch.work, symbols),
+                    launch.faults,
+                )
+            )
+
+    def run(self, arrays: Sequence[Array], pool: ThreadPool, threads: int) -> None:
+        """Run on the tensors in order. Raises RangeError for an index outside its tensor."""
+        bases = [array.__array_interface__["data"][0] for array in arrays]
+        for call in self.calls:
+            call.run(bases, pool, threads)
+
+    def allocate(self) -> list[Array]:
+        return [np.empty(s.shape, s.dtype) for s in self.storages]
+
+
+@dataclass(frozen=True)
+class _Call:
+    function: Any
+    offsets: tuple[tuple[int, int], ...]
+    pointers: Any
+    parameters: Any
+    slices: int
+    sliced: bool
+    work: int
+    faults: tuple[str, ...]
+
+    def run(self, bases: list[int], pool: ThreadPool, threads: int) -> None:
+        table = self.pointers(*[bases[k] + offset for k, offset in self.offsets])
+        if self.sliced and threads > 1 and self.work > SLICE_WORK and self.slices > 1:
+            grain = max(1, SLICE_WORK * self.slices // self.work)
+
+            def part(begin: int, end: int) -> int:
+                self.slice(table, begin, end)
+                return 0
+
+            pool.run_slices(part, self.slices, threads, grain)
+        else:
+            self.slice(table, 0, self.slices)
+
+    def slice(self, table: Any, begin: int, end: int) -> None:
+        fault = _Fault()
+        status = self.function(table, self.parameters, begin, end, fault)
+        if status < 0:
+            raise BackendError("out of memory for a kernel's workspace")
+        if status:
+            message = self.faults[status - 1]
+            message = message.replace("{value}", str(fault[0])).replace("{limit}", str(fault[1]))
+            raise RangeError(message)
+
+
+def _contiguous(array: Array) -> tuple[int, ...]:
+    """Strides in bytes of a C-contiguous array of this shape and dtype."""
+    strides: list[int] = []
+    step = array.dtype.itemsize
+    for extent in reversed(array.shape):
+        strides.append(step)
+        step *= max(1, extent)
+    return tuple(reversed(strides))

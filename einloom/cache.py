@@ -1,0 +1,88 @@
+"""The caches of this process: compiled code in memory, and on disk for the processes to come."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+from einloom import config
+from einloom.disk_cache import DiskCache, DiskInfo
+from einloom.memory_cache import MemoryCache, MemoryInfo
+from einloom.source_fingerprint import source_fingerprint
+
+__all__ = [
+    "CacheInfo",
+    "DiskCache",
+    "DiskInfo",
+    "MemoryCache",
+    "MemoryInfo",
+    "cache_clear",
+    "cache_info",
+    "disk_cache",
+    "memory_cache",
+    "source_fingerprint",
+]
+
+
+@dataclass(frozen=True)
+class CacheInfo:
+    """What both caches hold, and the counts of this process."""
+
+    memory: MemoryInfo
+    disk: DiskInfo
+
+
+_memory: MemoryCache[Hashable, Any] = MemoryCache()
+_disk: DiskCache | None = None
+
+
+def memory_cache() -> MemoryCache[Hashable, Any]:
+    """The one cache in memory; its keys say what kind of value they name."""
+    return _memory
+
+
+def disk_cache() -> DiskCache | None:
+    """The disk cache that the environment asks for now, or `None` where there is none.
+
+    Raises EinloomError for a variable with an illegal value.
+    """
+    global _disk
+    folder = config.cache_folder()
+    limit_bytes = config.cache_limit_bytes()
+    if not config.disk_cache_enabled() or folder is None:
+        return None
+    cache = _disk
+    if cache is None or (cache.folder, cache.limit_bytes) != (folder, limit_bytes):
+        cache = _disk = DiskCache(folder, limit_bytes)
+    return cache
+
+
+def cache_info() -> CacheInfo:
+    """Sizes, hits, misses and evictions of both caches, and why one is out of use, if it is."""
+    disk = disk_cache()
+    if disk is not None:
+        return CacheInfo(_memory.info(), disk.info())
+    if config.disk_cache_enabled():
+        reason = f"this user has no home folder; name a folder in {config.CACHE_DIR.name}"
+    else:
+        reason = f"switched off by {config.CACHE.name}=0"
+    nothing = DiskInfo(
+        folder=config.cache_folder(),
+        limit_bytes=config.cache_limit_bytes(),
+        entries=0,
+        bytes=0,
+        hits=0,
+        misses=0,
+        evictions=0,
+        reason=reason,
+    )
+    return CacheInfo(_memory.info(), nothing)
+
+
+def cache_clear() -> None:
+    """Empty the cache in memory, and the one on disk unless it is switched off."""
+    _memory.clear()
+    disk = disk_cache()
+    if disk is not None:
+        disk.clear()

@@ -1,0 +1,275 @@
+"""Executables: a module made ready to run, compiled per layout of its operands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from einloom import config
+from einloom.cache import disk_cache, memory_cache
+from einloom.ir.binding import bind
+from einloom.ir.errors import ShapeError, UnsupportedError
+from einloom.ir.infer import infer
+from einloom.ir.program import Constant, Module
+from einloom.ir.types import TensorType
+from einloom.source_fingerprint import source_fingerprint
+
+if TYPE_CHECKING:
+    from einloom.backends.cpu.launcher import Kernels, Prepared
+    from einloom.ir.loops import LoopProgram
+    from einloom.passes.lowering import OperandLayout
+
+Array = np.ndarray[Any, Any]
+LayoutClass = tuple[tuple[int | None, ...], bool]
+
+
+def layout_class(array: Array) -> LayoutClass:
+    """What a kernel is specialised on: a last rank of unit stride, and alignment.
+
+    The stride of a rank of extent 1 does not matter, so it counts as unit.
+    """
+    rank = array.ndim
+    unit: int | None = None
+    if rank and (array.strides[-1] == array.itemsize or array.shape[-1] == 1):
+        unit = array.itemsize
+    strides = (None,) * (rank - 1) + (unit,) * (rank > 0)
+    return strides, bool(array.flags.aligned)
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Everything about the operands of one call but their addresses."""
+
+    shapes: tuple[tuple[int, ...], ...]
+    strides: tuple[tuple[int, ...], ...]
+    aligned: tuple[bool, ...]
+    symbols: tuple[tuple[str, int], ...]
+
+
+class Executable:
+    """A compiled program: call it with arrays in the order of its inputs.
+
+    Machine code is made once per layout class of the operands (`layout_class`), for any
+    extents. Executables may be called from many threads at once, and they pickle.
+    """
+
+    def __init__(
+        self,
+        module: Module,
+        *,
+        stages: Mapping[str, Module] | None = None,
+        notes: Sequence[Any] = (),
+        strict: bool = False,
+    ) -> None:
+        from einloom.backends.cpu.constants import constant_arrays
+
+        self.module = module
+        self.stages = dict(stages or {"final": module})
+        self.notes = tuple(notes)
+        self.strict = strict
+        self._inference = infer(module)
+        self._constants: dict[str, Array] = constant_arrays(module)
+        self._refuse_unsupported()
+
+    def _refuse_unsupported(self) -> None:
+        for name, type_ in self._inference.tensors.items():
+            if type_.encrypted:
+                raise UnsupportedError(
+                    f"{name} is encrypted: the CPU backend computes in the clear",
+                    suggestion="drop enc from its type, or use einloom.interpret to try it",
+                )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (self.module, self.stages, self.strict)
+
+    @property
+    def inputs(self) -> dict[str, TensorType | None]:
+        """Names and types of the inputs in order; None for an extent."""
+        return {item.name: item.type for item in self.module.inputs}
+
+    @property
+    def outputs(self) -> dict[str, TensorType]:
+        """Names and types of the results in order."""
+        return {name: self._inference.tensors[name] for name in self.module.outputs}
+
+    def __call__(self, *arrays: Any, out: Any = None) -> Any:
+        """Run on arrays in the order of `inputs`.
+
+        Returns the result, or a tuple of several. `out` is one array or a tuple of arrays
+        that receive the results; they stay untouched when the call fails.
+        Raises ShapeError, DTypeError or RangeError for operands that do not fit.
+        """
+        names = list(self.inputs)
+        if len(arrays) != len(names):
+            raise ShapeError(
+                f"{self.module.name} takes {len(names)} inputs ({', '.join(names)}), "
+                f"{len(arrays)} are given"
+            )
+        results = self.run(dict(zip(names, arrays, strict=True)))
+        values = tuple(results[name] for name in self.module.outputs)
+        if out is not None:
+            values = _write(out, values, self.module.outputs)
+        return values[0] if len(values) == 1 else values
+
+    def run(self, arrays: Mapping[str, Any]) -> dict[str, Array]:
+        """Run on named arrays; returns the named results, freshly allocated."""
+        bound = bind(self.module, arrays)
+        tensors = {**bound.arrays, **self._constants}
+        prepared = self.prepared(tensors, bound.symbols)
+        return run_prepared(prepared, tensors, self.module.outputs)
+
+    def prepared(self, tensors: Mapping[str, Array], symbols: Mapping[str, int]) -> Prepared:
+        """The launch of this program for tensors of this signature."""
+        signature = Signature(
+            tuple(a.shape for a in tensors.values()),
+            tuple(a.strides for a in tensors.values()),
+            tuple(bool(a.flags.aligned) for a in tensors.values()),
+            tuple(symbols.items()),
+        )
+        key = ("prepared", self.module.digest, self.strict, signature)
+
+        def build() -> Prepared:
+            layouts = {name: layout_class(array) for name, array in tensors.items()}
+            kernels = kernels_for(self.module, layouts, self.strict)
+            return kernels.prepare(tensors, symbols)
+
+        return memory_cache().get_or_build(key, build)  # type: ignore[no-any-return]
+
+    def default_layouts(self) -> dict[str, LayoutClass]:
+        """The layouts of C-contiguous, aligned operands."""
+        found: dict[str, LayoutClass] = {}
+        for item in self.module.inputs:
+            if item.type is not None:
+                from einloom.ir.promotion import numpy_dtype
+
+                shape = (2,) * len(item.type.ranks)
+                found[item.name] = layout_class(_example(shape, numpy_dtype(item.type.dtype)))
+        for name, array in self._constants.items():
+            found[name] = layout_class(array)
+        return found
+
+    def loops(self) -> LoopProgram:
+        """The loops-level program for contiguous operands."""
+        return lowered(self.module, self.default_layouts(), self.strict)
+
+    def ir(self, stage: str | None = None) -> str:
+        """The program after a pass, by the pass's name; `loops` is the lowered program."""
+        if stage == "loops":
+            return str(self.loops())
+        if stage is None:
+            return str(self.module)
+        if stage not in self.stages:
+            raise ShapeError(
+                f"no stage {stage!r}", suggestion=f"stages: {', '.join([*self.stages, 'loops'])}"
+            )
+        return str(self.stages[stage])
+
+    def llvm(self, optimized: bool = False) -> str:
+        """LLVM IR for contiguous operands, as emitted or after LLVM's passes."""
+        from einloom.backends.cpu import compile as cpu
+
+        return cpu.llvm(self.loops(), optimized=optimized)
+
+    def asm(self) -> str:
+        """Assembly of this machine for contiguous operands."""
+        from einloom.backends.cpu import compile as cpu
+
+        return cpu.assembly(self.loops())
+
+
+def _example(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    return np.empty(shape, dtype) if len(shape) <= 20 else _strided_example(shape, dtype)
+
+
+def _strided_example(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """An array of many ranks without its memory: only the last rank has a stride."""
+    strides = (0,) * (len(shape) - 1) + (dtype.itemsize,)
+    return np.lib.stride_tricks.as_strided(np.empty(2, dtype), shape, strides)
+
+
+def _rebuild(module: Module, stages: Mapping[str, Module], strict: bool) -> Executable:
+    return Executable(module, stages=stages, strict=strict)
+
+
+def run_prepared(
+    prepared: Prepared, tensors: Mapping[str, Array], outputs: Sequence[str]
+) -> dict[str, Array]:
+    """Allocate, launch, and pick the results."""
+    from einloom.backends.cpu.threads import shared_pool
+
+    storages = prepared.allocate()
+    operands = [tensors[name] for name in prepared.inputs]
+    pool = shared_pool()
+    prepared.run([*operands, *storages], pool, threads_to_use(pool.num_threads))
+    made = {s.name: array for s, array in zip(prepared.storages, storages, strict=True)}
+    return {name: made[name] if name in made else tensors[name].copy() for name in outputs}
+
+
+def threads_to_use(default: int) -> int:
+    from einloom.options import current
+
+    chosen = current().threads
+    return default if chosen is None else chosen
+
+
+def _write(out: Any, values: tuple[Array, ...], names: Sequence[str]) -> tuple[Array, ...]:
+    targets = out if isinstance(out, tuple) else (out,)
+    if len(targets) != len(values):
+        raise ShapeError(f"out has {len(targets)} arrays, the program {len(values)} results")
+    for target, value, name in zip(targets, values, names, strict=True):
+        if target.shape != value.shape:
+            raise ShapeError(f"out for {name} has shape {target.shape}, not {value.shape}")
+        np.copyto(target, value, casting="safe")
+    return targets
+
+
+def lowered(module: Module, layouts: Mapping[str, LayoutClass], strict: bool) -> LoopProgram:
+    from einloom.passes.lowering import OperandLayout, lower
+
+    known: dict[str, OperandLayout] = {
+        name: OperandLayout(strides, aligned) for name, (strides, aligned) in layouts.items()
+    }
+    return lower(module, known, strict=strict)
+
+
+def kernels_for(module: Module, layouts: Mapping[str, LayoutClass], strict: bool) -> Kernels:
+    """Machine code for a module and layouts: from memory, from disk, or compiled now."""
+    key = ("kernels", module.digest, tuple(layouts.items()), strict)
+    found: Callable[[], Kernels] = lambda: _load_or_compile(module, layouts, strict)  # noqa: E731
+    return memory_cache().get_or_build(key, found)  # type: ignore[no-any-return]
+
+
+def _load_or_compile(module: Module, layouts: Mapping[str, LayoutClass], strict: bool) -> Kernels:
+    from einloom.backends.cpu import compile as cpu
+
+    disk = disk_cache()
+    key = b"\0".join(
+        (
+            module.digest,
+            repr(sorted(layouts.items())).encode(),
+            b"strict" if strict else b"",
+            cpu.fingerprint().encode(),
+            source_fingerprint().encode(),
+        )
+    )
+    payload = disk.get(key) if disk is not None else None
+    if payload is not None:
+        kernels = cpu.from_payload(payload)
+        if kernels is not None:
+            return kernels
+    payload = cpu.compile_payload(lowered(module, layouts, strict))
+    if disk is not None:
+        disk.put(key, payload)
+    kernels = cpu.from_payload(payload)
+    assert kernels is not None
+    return kernels
+
+
+def has_constants(module: Module) -> bool:
+    return any(isinstance(s, Constant) for s in module.body)
+
+
+__all__ = ["Executable", "config", "kernels_for", "layout_class", "run_prepared"]

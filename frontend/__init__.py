@@ -1,0 +1,1 @@
+"""Ways in: what turns other people's notations into modules."""

@@ -1,0 +1,1 @@
+"""The einsum dialect: spec strings and label lists to a module of one statement."""

@@ -1,0 +1,95 @@
+"""From a spec to a program: one einsum statement over symbolic extents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+
+from einloom.frontend.einsum.semiring import SUM_PRODUCT, Semiring
+from einloom.frontend.einsum.spec import Label, Spec
+from einloom.ir.expressions import Access, Cast, Expression, Index, Symbol
+from einloom.ir.names import unique_name
+from einloom.ir.ops import apply
+from einloom.ir.program import Einsum, Input, Module, Reduction, Target
+from einloom.ir.promotion import promote
+from einloom.ir.types import DType, Rank, TensorType
+
+RESULT = "result"
+
+
+def operand_name(position: int) -> str:
+    """The input that holds an operand: `x0`, `x1`, ..."""
+    return f"x{position}"
+
+
+def to_module(
+    spec: Spec,
+    dtypes: Sequence[DType],
+    *,
+    semiring: Semiring = SUM_PRODUCT,
+    dtype: DType | None = None,
+    order: Sequence[int] | None = None,
+) -> Module:
+    """The program of an expanded spec for operands of the given dtypes.
+
+    All operands are converted to `dtype`, or to their common dtype, so that the result does not
+    depend on the order of contraction. `order` permutes the ranks of the result as it is stored:
+    rank k of the program's result is rank `order[k]` of the spec's output.
+    """
+    common = dtype if dtype is not None else reduce(promote, dtypes)
+    names = _index_names(spec)
+    symbols = _symbol_names(spec, names)
+    inputs = tuple(
+        Input(operand_name(k), _type(labels, operand, symbols, names))
+        for k, (labels, operand) in enumerate(zip(spec.inputs, dtypes, strict=True))
+    )
+    factors = [
+        _converted(Access(operand_name(k), tuple(names[label] for label in labels)), d, common)
+        for k, (labels, d) in enumerate(zip(spec.inputs, dtypes, strict=True))
+    ]
+    output = [spec.output[k] for k in order] if order is not None else list(spec.output)
+    kept = set(output)
+    reduced = tuple(names[label].name for label in spec.labels if label not in kept)
+    statement = Einsum(
+        (Target(RESULT),),
+        tuple(names[label] for label in output),
+        apply(semiring.product, *factors),
+        (Reduction(semiring.reducer, reduced),) if reduced else (),
+    )
+    return Module("einsum", inputs, (RESULT,), (statement,), semiring.definitions)
+
+
+def _index_names(spec: Spec) -> dict[Label, Index]:
+    return {label: Index(label.name) for label in spec.labels}
+
+
+def _symbol_names(spec: Spec, names: dict[Label, Index]) -> dict[Label, Symbol]:
+    """`N_i` for label i, unless a label is called that."""
+    taken = {index.name for index in names.values()}
+    found: dict[Label, Symbol] = {}
+    for label in names:
+        name = f"N_{label.name}"
+        while name in taken:
+            name += "_"
+        found[label] = Symbol(name)
+    return found
+
+
+def _type(
+    labels: Sequence[Label],
+    dtype: DType,
+    symbols: dict[Label, Symbol],
+    names: dict[Label, Index],
+) -> TensorType:
+    ranks: list[Rank] = []
+    repeated = len(set(labels)) < len(labels)
+    for label in labels:
+        name = names[label].name
+        if repeated:
+            name = unique_name(name, [rank.name for rank in ranks])
+        ranks.append(Rank(name, symbols[label]))
+    return TensorType(dtype, tuple(ranks))
+
+
+def _converted(access: Expression, dtype: DType, common: DType) -> Expression:
+    return access if dtype == common else Cast(common, access)

@@ -1,0 +1,1 @@
+"""What a program is: its types, expressions, statements, text form and meaning."""

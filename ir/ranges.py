@@ -1,0 +1,191 @@
+"""Where index expressions reach: proofs that accesses stay inside and that writes differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from einloom.ir import extents as ext
+from einloom.ir.definitions import inline
+from einloom.ir.errors import ShapeError
+from einloom.ir.expressions import Access, Apply, Expression, Index
+from einloom.ir.node import postorder
+from einloom.ir.ops import apply
+from einloom.ir.program import Einsum, Function
+from einloom.ir.types import TensorType
+
+
+def conjuncts(condition: Expression | None) -> list[Expression]:
+    """The parts of a condition that all hold wherever the statement is evaluated."""
+    if condition is None:
+        return []
+    if isinstance(condition, Apply) and condition.op == "and":
+        return list(condition.arguments)
+    return [condition]
+
+
+def known_bounds(condition: Expression | None) -> list[tuple[Expression, Expression, int]]:
+    """(smaller, larger, gap) with smaller + gap <= larger, read off a condition."""
+    found = []
+    for part in conjuncts(condition):
+        if isinstance(part, Apply) and part.op in ("lt", "le", "gt", "ge"):
+            left, right = part.arguments
+            if part.op in ("gt", "ge"):
+                left, right = right, left
+            found.append((left, right, 1 if part.op in ("lt", "gt") else 0))
+    return found
+
+
+def is_below(
+    expression: Expression,
+    limit: Expression,
+    extents: Mapping[str, Expression],
+    condition: Expression | None = None,
+) -> bool:
+    """Whether expression < limit wherever the statement is evaluated."""
+    bounds = ext.interval(expression, extents)
+    if bounds is not None:
+        top = ext.expression_of(bounds[1])
+        if ext.at_most(apply("add", top, ext.constant(1)), limit):
+            return True
+    for smaller, larger, gap in known_bounds(condition):
+        slack = apply("sub", larger, ext.constant(gap))
+        if ext.equal(smaller, expression) and ext.at_most(
+            slack, apply("sub", limit, ext.constant(1))
+        ):
+            return True
+    return False
+
+
+def is_nonnegative(
+    expression: Expression,
+    extents: Mapping[str, Expression],
+    condition: Expression | None = None,
+) -> bool:
+    """Whether expression >= 0 wherever the statement is evaluated."""
+    bounds = ext.interval(expression, extents)
+    if bounds is not None and ext.nonnegative(bounds[0]):
+        return True
+    for smaller, larger, gap in known_bounds(condition):
+        lowest = apply("add", smaller, ext.constant(gap))
+        if ext.equal(larger, expression) and ext.nonnegative(ext.polynomial(lowest)):
+            return True
+    return False
+
+
+def is_inside(
+    expression: Expression,
+    limit: Expression,
+    extents: Mapping[str, Expression],
+    condition: Expression | None = None,
+) -> bool:
+    """Whether 0 <= expression < limit is proved wherever the statement is evaluated."""
+    return is_nonnegative(expression, extents, condition) and is_below(
+        expression, limit, extents, condition
+    )
+
+
+def check_reach(
+    statement: Einsum,
+    extents: Mapping[str, Expression],
+    dimensions: Callable[[Access], tuple[Expression, ...]],
+    tensors: Mapping[str, TensorType],
+    functions: Mapping[str, Function],
+) -> None:
+    """Refuse a read that certainly leaves its tensor: constant sizes and no condition.
+
+    Raises ShapeError naming the index expression, the value it reaches and the extent.
+    """
+    if statement.condition is not None:
+        return
+    for part in postorder(inline(statement.body, functions)):
+        if not isinstance(part, Access) or part.padding is not None:
+            continue
+        for expression, limit in zip(part.indices, dimensions(part), strict=True):
+            if not isinstance(expression, Index):
+                _refuse_outside(part, expression, limit, extents)
+
+
+def _refuse_outside(
+    access: Access, expression: Expression, limit: Expression, extents: Mapping[str, Expression]
+) -> None:
+    size = ext.polynomial(limit)
+    bounds = ext.interval(expression, extents)
+    ranges = [ext.polynomial(extents[n]) for n in ext.indices_in(expression) if n in extents]
+    if bounds is None or any(set(form) != {()} for form in ranges):
+        return
+    if not set(size) <= {()} or not set(bounds[0]) <= {()} or not set(bounds[1]) <= {()}:
+        return
+    lowest, highest, extent = (form.get((), 0) for form in (bounds[0], bounds[1], size))
+    if lowest < 0 or highest >= extent:
+        reach = lowest if lowest < 0 else highest
+        raise ShapeError(
+            f"index {expression} of {access.tensor} reaches {reach}, its extent is {extent}",
+            location=access.location,
+            suggestion=f"pad the read, {access.tensor}?(0)[...], or restrict it: if ...",
+        )
+
+
+def is_injective(
+    indices: tuple[Expression, ...], mapped: list[str], extents: Mapping[str, Expression]
+) -> bool:
+    """Whether different values of the mapped indices certainly write different cells."""
+    left = set(mapped)
+    left -= {e.name for e in indices if isinstance(e, Index)}
+    progress = True
+    while left and progress:
+        progress = False
+        for expression in indices:
+            found = left & set(ext.indices_in(expression))
+            if found and _separates(expression, found, left, extents):
+                left -= found
+                progress = True
+    return not left
+
+
+def _separates(
+    expression: Expression, names: set[str], unsettled: set[str], extents: Mapping[str, Expression]
+) -> bool:
+    """Whether an affine expression determines `names`, the other indices being known.
+
+    True for mixed-radix forms: sorted by coefficient, each coefficient exceeds the span of
+    all smaller terms.
+    """
+    terms: list[tuple[Expression, Expression]] = []
+    for monomial, coefficient in ext.polynomial(expression).items():
+        inside = [a for a in monomial if isinstance(a, Index) and a.name in names]
+        others = tuple(a for a in monomial if a not in inside)
+        hidden = {n for a in others for n in ext.indices_in(a)}
+        if not inside:
+            if hidden & unsettled or any(ext.reads_tensor(a) for a in others):
+                return False
+            continue
+        if len(inside) > 1 or any(not ext.nonnegative({(a,): 1}) for a in others) or hidden:
+            return False
+        weight = ext.expression_of({others: abs(coefficient)})
+        terms.append((inside[0], weight))
+    if len({index.name for index, _ in terms if isinstance(index, Index)}) != len(terms):
+        return False
+    spans: list[Expression] = []
+    while terms:
+        smallest = next(
+            (t for t in terms if all(o is t or ext.at_most(t[1], o[1]) for o in terms)), None
+        )
+        if smallest is None:
+            return False
+        index, weight = smallest
+        if spans:
+            needed = apply("add", *spans, ext.constant(1))
+            if not ext.at_most(needed, weight):
+                return False
+        elif ext.polynomial(weight) != {(): 1} and not _positive(weight):
+            return False
+        assert isinstance(index, Index)
+        top = apply("sub", extents[index.name], ext.constant(1))
+        spans.append(apply("mul", weight, top))
+        terms.remove(smallest)
+    return True
+
+
+def _positive(weight: Expression) -> bool:
+    form = ext.polynomial(weight)
+    return form.get((), 0) > 0

@@ -1,0 +1,115 @@
+"""Expression rules applied everywhere in an expression, from the leaves up, to a fixed point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from einloom.ir.expressions import Access, Apply, Expression
+from einloom.ir.node import child_nodes, with_children
+from einloom.ir.ops import is_flat
+from einloom.ir.promotion import Typing
+from einloom.ir.rewrite.rule import ExpressionRule, RuleIndex, first_match
+from einloom.ir.rewrite.scope import Scope
+from einloom.ir.types import DType
+
+Report = Callable[[ExpressionRule, Expression, Expression], bool]
+"""Told of each replacement; False when the budget is used up, which refuses the replacement."""
+
+
+@dataclass
+class Normalizer:
+    """Rewrites the expressions of one statement. Equal parts are rewritten once.
+
+    A part inside an index expression is kept apart from the same part elsewhere, because there
+    only the rules with `in_indices` apply.
+    """
+
+    rules: RuleIndex
+    scope: Scope
+    report: Report
+    done: dict[tuple[bytes, bool], Expression] = field(default_factory=dict)
+
+    def normal(self, root: Expression, inside_index: bool = False) -> Expression:
+        """`root` with all rules applied until none fires."""
+        # Entries: an expression to visit, or ("build", it), or ("same", it, what it became).
+        stack: list[tuple[str, Expression, bool, Expression | None]] = [
+            ("visit", root, inside_index, None)
+        ]
+        while stack:
+            task, current, inside, became = stack.pop()
+            key = (current.digest, inside)
+            if key in self.done:
+                continue
+            if task == "visit":
+                below = inside or isinstance(current, Access)
+                stack.append(("build", current, inside, None))
+                stack.extend(
+                    ("visit", child, below, None)
+                    for child in child_nodes(current)
+                    if isinstance(child, Expression) and (child.digest, below) not in self.done
+                )
+            elif task == "build":
+                new = self._built(current, inside)
+                fired = self._fired(new, inside)
+                if fired is None:
+                    self.done[key] = new
+                    self.done[(new.digest, inside)] = new
+                else:
+                    stack.append(("same", current, inside, fired))
+                    stack.append(("visit", fired, inside, None))
+            else:
+                assert became is not None
+                self.done[key] = self.done[(became.digest, inside)]
+        return self.done[(root.digest, inside_index)]
+
+    def _built(self, current: Expression, inside: bool) -> Expression:
+        """`current` on its rewritten children. Flat operations stay flat."""
+        below = inside or isinstance(current, Access)
+        if not isinstance(current, Apply) or not is_flat(current.op) or inside:
+            return with_children(
+                current,
+                lambda x: self.done[(x.digest, below)] if isinstance(x, Expression) else x,
+            )
+        old = current.arguments
+        new = tuple(self.done[(x.digest, False)] for x in old)
+        if all(a is b for a, b in zip(old, new, strict=True)):
+            return current
+        merged = self.scope.flat(current.op, *new)
+        if merged is None:
+            # Merging would change a value: those arguments stay as they were.
+            kept = (
+                a if isinstance(b, Apply) and b.op == current.op else b
+                for a, b in zip(old, new, strict=True)
+            )
+            merged = self.scope.flat(current.op, *kept)
+        return current if merged is None else merged.at(current.location)
+
+    def _fired(self, expression: Expression, inside: bool) -> Expression | None:
+        root = expression.op if isinstance(expression, Apply) else type(expression).__name__
+        for rule in self.rules.expressions.get(root, ()):
+            if inside and not rule.in_indices:
+                continue
+            if rule.validity.floats != "exact" or rule.validity.integers != "exact":
+                dtype = self._operand_dtype(expression)
+                if dtype is None or not self.scope.allows(rule.validity.on(dtype), dtype):
+                    continue
+            new = first_match(rule, expression, self.scope)
+            if new is None or new == expression:
+                continue
+            if not inside and self._typing(new) != self._typing(expression):
+                continue
+            if new.location is None:
+                new = new.at(expression.location)
+            if self.report(rule, expression, new):
+                return new
+        return None
+
+    def _typing(self, expression: Expression) -> Typing | None:
+        return self.scope.typing(expression)
+
+    def _operand_dtype(self, expression: Expression) -> DType | None:
+        """The dtype that an operation computes in: the promoted one of its arguments."""
+        return self.scope.operand_dtype(expression)
+
+

@@ -1,0 +1,172 @@
+"""Text to modules: the way in for programs, expressions and types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import cache
+from importlib.resources import files
+from os import PathLike, fspath
+from typing import TYPE_CHECKING, Any
+
+from einloom.ir.errors import EinloomError, ParseError, Source
+from einloom.ir.expressions import Expression
+from einloom.ir.program import Function, Module
+from einloom.ir.text.build_module import ModuleBuilder
+from einloom.ir.text.complaints import misplaced
+from einloom.ir.text.lexer import EXTENT, INDEX, SCALAR, Lexer, Token
+from einloom.ir.types import TensorType
+
+if TYPE_CHECKING:
+    from lark import Lark
+
+POSITIONS = {"scalar": SCALAR, "index": INDEX, "extent": EXTENT}
+
+
+def parse(text: str | bytes, name: str = "<text>") -> Module:
+    """The module that a text describes.
+
+    `name` is what errors and locations call the text. Bytes are read as UTF-8. Raises
+    ParseError, with a caret under the place, for malformed text. Whether tensors, extents
+    and dtypes fit together is the verifier's business.
+    """
+    module = _run("module", Source(name, decoded(text, name)), SCALAR)
+    assert isinstance(module, Module)
+    return module
+
+
+def load(path: str | PathLike[str]) -> Module:
+    """The module that a UTF-8 file describes; EinloomError when the file cannot be read."""
+    name = fspath(path)
+    try:
+        with open(name, "rb") as file:
+            data = file.read()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise EinloomError(f"cannot read {name}: {reason}") from None
+    return parse(data, name)
+
+
+def parse_expression(
+    text: str | bytes,
+    name: str = "<expression>",
+    *,
+    symbols: Iterable[str] = (),
+    parameters: Iterable[str] | None = None,
+    functions: Iterable[Function] = (),
+    position: str = "scalar",
+) -> Expression:
+    """One expression.
+
+    `symbols`: names that are extents. `parameters`: names that are parameters of a
+    definition (None: the expression stands outside definitions). `functions`: definitions it
+    may apply. `position`: "scalar", "index" (a bare name is an index) or "extent" (a bare
+    name is a symbol). Raises ParseError.
+    """
+    result = _run(
+        "expression", Source(name, decoded(text, name)), POSITIONS[position], symbols, parameters,
+        functions,
+    )  # fmt: skip
+    assert isinstance(result, Expression)
+    return result
+
+
+def parse_type(text: str | bytes, name: str = "<type>") -> TensorType:
+    """One tensor type, `f32[i=N, j=8] (dense, compressed)`; `f32` alone has rank 0."""
+    result = _run("tensor_type", Source(name, decoded(text, name)), SCALAR)
+    assert isinstance(result, TensorType)
+    return result
+
+
+def decoded(text: str | bytes, name: str) -> str:
+    """Bytes as UTF-8 text; ParseError names the first byte that is none."""
+    if isinstance(text, str):
+        return text
+    try:
+        return text.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = text.count(b"\n", 0, error.start) + 1
+        raise ParseError(
+            f"{name} is not UTF-8: byte 0x{text[error.start]:02x} at offset {error.start}, "
+            f"line {line}",
+            suggestion="save the file as UTF-8",
+        ) from None
+
+
+# ---- lark ---------------------------------------------------------------------------------
+
+
+class _Machine:
+    """A parser and the builder that its grammar calls; it works on one text at a time."""
+
+    def __init__(self, lark: Lark, builder: ModuleBuilder) -> None:
+        self.lark = lark
+        self.builder = builder
+
+
+def _new_machine() -> _Machine:
+    from lark import Lark
+    from lark.lexer import Lexer as LarkLexer
+
+    class Ready(LarkLexer):
+        """Hands on tokens that were made already."""
+
+        def __init__(self, lexer_conf: Any) -> None:
+            pass
+
+        def lex(self, tokens: Iterator[Token]) -> Iterator[Token]:  # type: ignore[override]
+            return tokens
+
+    builder = ModuleBuilder()
+    grammar = files("einloom.ir.text").joinpath("program.lark").read_text("utf-8")
+    lark = Lark(
+        grammar,
+        parser="lalr",
+        lexer=Ready,
+        start=["module", "expression", "tensor_type"],
+        maybe_placeholders=False,
+        transformer=builder,
+    )
+    return _Machine(lark, builder)
+
+
+@cache
+def _idle_machines() -> list[_Machine]:
+    """Machines that no call uses: threads that parse at once have one each, without a lock."""
+    return []
+
+
+def _run(
+    start: str,
+    source: Source,
+    position: int,
+    symbols: Iterable[str] = (),
+    parameters: Iterable[str] | None = None,
+    functions: Iterable[Function] = (),
+) -> Any:
+    from lark.exceptions import UnexpectedToken
+
+    idle = _idle_machines()
+    try:
+        machine = idle.pop()
+    except IndexError:
+        machine = _new_machine()
+    builder = machine.builder
+    builder.begin(source)
+    builder.symbols.update(symbols)
+    builder.locals = None if parameters is None else frozenset(parameters)
+    builder.functions.update((f.name, len(f.parameters)) for f in functions)
+    lexer = Lexer(source, position)
+    try:
+        return machine.lark.parse(iter(lexer), start)
+    except UnexpectedToken as error:
+        assert error.interactive_parser is not None
+        accepted = error.interactive_parser.accepts()  # type: ignore[no-untyped-call]
+        token = error.token if isinstance(error.token, Token) else None
+        complaint = misplaced(token, accepted, lexer)
+    finally:
+        builder.begin(_NOTHING)
+        idle.append(machine)
+    raise complaint
+
+
+_NOTHING = Source("<nothing>", "")

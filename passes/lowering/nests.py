@@ -1,0 +1,420 @@
+"""Loop nests of einsum statements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from einloom.ir import extents as ext
+from einloom.ir.expressions import Access, Apply, Cast, Expression, Index, Literal, Local
+from einloom.ir.infer import EinsumTyping
+from einloom.ir.loops import Allocate, Carried, For, If, Let, Load, LoopStatement, Store
+from einloom.ir.ops import MONOIDS, apply
+from einloom.ir.program import Einsum
+from einloom.ir.promotion import Typing
+from einloom.ir.types import DType, bool_
+from einloom.ir.typing import Lookup, body_typings
+from einloom.passes.lowering.folds import Fold
+from einloom.passes.lowering.function import FunctionBuilder, Place
+from einloom.passes.lowering.order import choose_order, plain_indices
+from einloom.passes.lowering.values import (
+    Values,
+    checked_index,
+    lower_scalar,
+    lower_value,
+)
+
+Variables = dict[str, Expression]
+Make = Callable[[Variables], list[LoopStatement]]
+
+BLOCK = 512  # accumulators of a blocked nest: 4 KiB of f64, which stays in the first cache
+
+
+@dataclass
+class Nest:
+    """The lowering of one einsum inside one function.
+
+    `place` holds the variables and extents of the enclosing scans. `sliced`: the outermost
+    loop may be the parallel one of its function.
+    """
+
+    builder: FunctionBuilder
+    statement: Einsum
+    typing: EinsumTyping
+    place: Place
+    sliced: bool = True
+
+    def __post_init__(self) -> None:
+        context = self.builder.context
+        lookup = Lookup(context.inference.tensors, set(), context.functions, context.monoids)
+        self.typings = body_typings(self.statement, lookup)
+        self.scatters = not self.covers()
+        self.order = choose_order(self.statement, self.typing, context, may_block=self.may_block())
+
+    # -- properties
+
+    def covers(self) -> bool:
+        """Whether each cell is written by exactly one iteration of the result's indices."""
+        own = set(self.typing.own_indices())
+        varying = [e for e in self.statement.indices if own & set(ext.indices_in(e))
+                   or ext.reads_tensor(e)]  # fmt: skip
+        return all(isinstance(e, Index) for e in varying) and len(set(varying)) == len(varying)
+
+    def may_block(self) -> bool:
+        kinds = {(r.monoid, r.accumulator) for r in self.statement.reductions}
+        if len(kinds) != 1 or self.scatters:
+            return False
+        name = self.statement.reductions[0].monoid
+        return name in MONOIDS and not MONOIDS[name].paired
+
+    def parallel_index(self) -> str | None:
+        """The index whose loop may be cut into slices: the outermost one of a covering nest."""
+        if self.scatters or not self.sliced:
+            return None
+        if self.order.outer:
+            return self.order.outer[0]
+        if self.order.inner in plain_indices(self.statement, self.typing):
+            return self.order.inner
+        return None
+
+    def extent(self, index: str) -> Expression:
+        return self.builder.scalar(self.typing.extents[index])
+
+    # -- pieces
+
+    def inner_place(self, variables: Variables) -> Place:
+        return replace(
+            self.place,
+            variables={**self.place.variables, **variables},
+            extents=self.typing.extents,
+            condition=self.statement.condition,
+            scans=self.typing.scans,
+        )
+
+    def loop(self, index: str, variables: Variables) -> tuple[str, Variables]:
+        name = self.builder.fresh(index)
+        return name, {**variables, index: Local(name)}
+
+    def guarded(self, variables: Variables, inside: list[LoopStatement],
+                otherwise: list[LoopStatement]) -> list[LoopStatement]:  # fmt: skip
+        """`inside` where the statement's condition holds, `otherwise` elsewhere."""
+        if self.statement.condition is None:
+            return inside
+        out: list[LoopStatement] = []
+        place = replace(self.inner_place(variables), condition=None)
+        condition = lower_scalar(self.builder, self.statement.condition, place, out)
+        out.append(If(as_condition(condition), tuple(inside), tuple(otherwise)))
+        return out
+
+    def body(self, variables: Variables, out: list[LoopStatement]) -> Values:
+        return lower_value(self.builder, self.statement.body, self.inner_place(variables), out)
+
+    def store(self, variables: Variables, values: Values, out: list[LoopStatement]) -> None:
+        """Write the components of all targets at the left side's cell."""
+        place = self.inner_place(variables)
+        for buffer, indices, dtype, value in zip(
+            *self.cells(place, out), self.component_dtypes(), values, strict=True
+        ):
+            out.append(Store(buffer, indices, Cast(dtype, value)))
+
+    def component_dtypes(self) -> list[DType]:
+        context = self.builder.context
+        return [d for t in self.statement.targets for d in context.components(t.name)]
+
+    def cells(
+        self, place: Place, out: list[LoopStatement]
+    ) -> tuple[list[str], list[tuple[Expression, ...]]]:
+        """Buffers and lowered indices of everything the statement writes, in order."""
+        buffers: list[str] = []
+        cells: list[tuple[Expression, ...]] = []
+        context = self.builder.context
+        for target in self.statement.targets:
+            limits = context.type_of(target.name).extents
+            access = Access(target.name, self.statement.indices, location=self.statement.location)
+            indices = [lower_scalar(self.builder, e, place, out) for e in self.statement.indices]
+            for position, limit in enumerate(limits):
+                indices[position] = checked_index(
+                    self.builder, access, position, indices[position], limit, place, out
+                )
+            indices = self.builder.storage_indices(target.name, indices)
+            for component in range(len(context.components(target.name))):
+                buffers.append(self.builder.buffer(target.name, component, write=True))
+                cells.append(tuple(indices))
+        return buffers, cells
+
+    def folds(self) -> list[Fold]:
+        """One fold per reduction, outermost first."""
+        typings: list[Typing] = self.typings
+        found: list[Fold] = []
+        for reduction in reversed(self.statement.reductions):
+            fold = Fold(self.builder, reduction, typings)
+            typings = fold.typings
+            found.append(fold)
+        return found[::-1]
+
+    # -- whole nests
+
+    def build(self) -> list[LoopStatement]:
+        if self.scatters:
+            return self.fill() + self.scatter()
+        if self.order.blocked:
+            return self.blocked()
+        return self.over(list(self.order.outer), {}, self.point)
+
+    def over(self, indices: list[str], variables: Variables, make: Make) -> list[LoopStatement]:
+        """Loops over `indices` around `make(variables)`; the first may be the parallel one."""
+        names: list[tuple[str, str]] = []
+        for index in indices:
+            name, variables = self.loop(index, variables)
+            names.append((index, name))
+        body = make(variables)
+        for position, (index, name) in reversed(list(enumerate(names))):
+            sliced = position == 0 and index == self.parallel_index()
+            kind = "parallel" if sliced else "serial"
+            body = [For(name, Literal(0), self.extent(index), tuple(body), kind)]
+        return body
+
+    def point(self, variables: Variables) -> list[LoopStatement]:
+        """One cell: the inner map loop, or the folds of a reduction and their store."""
+        if not self.statement.reductions:
+            return self.map_loop(variables)
+        out: list[LoopStatement] = []
+        values = self.reduce(self.folds(), self.reduction_order(), variables, out)
+        self.store(variables, values, out)
+        return out
+
+    def map_loop(self, variables: Variables) -> list[LoopStatement]:
+        inner = self.order.inner
+
+        def cell(variables: Variables) -> list[LoopStatement]:
+            inside: list[LoopStatement] = []
+            self.store(variables, self.body(variables, inside), inside)
+            outside: list[LoopStatement] = []
+            if self.statement.condition is not None:
+                self.store(variables, self.fill_values(), outside)
+            return self.guarded(variables, inside, outside)
+
+        if inner is None:
+            return cell(variables)
+        name, variables = self.loop(inner, variables)
+        body = cell(variables)
+        sliced = not self.order.outer and self.parallel_index() == inner
+        kind = "parallel" if sliced else "vector"
+        return [For(name, Literal(0), self.extent(inner), tuple(body), kind)]
+
+    def reduction_order(self) -> list[tuple[str, ...]]:
+        """The indices of each reduction; exchangeable ones in the chosen order, in one."""
+        reductions = [r.indices for r in self.statement.reductions]
+        if len({(r.monoid, r.accumulator) for r in self.statement.reductions}) == 1:
+            return [self.order.reduced] + [()] * (len(reductions) - 1)
+        return reductions
+
+    def reduce(
+        self,
+        folds: list[Fold],
+        indices: list[tuple[str, ...]],
+        variables: Variables,
+        out: list[LoopStatement],
+    ) -> Values:
+        """Statements that leave the folded value of the given nested reductions."""
+        if not folds or all(not names for names in indices):
+            return self.body(variables, out)
+        fold, names = folds[0], indices[0]
+        accumulators = [
+            Carried(self.builder.fresh("acc"), dtype, initial)
+            for dtype, initial in zip(fold.dtypes, fold.initial(), strict=True)
+        ]
+        out.append(self.fold_loops(fold, folds, indices, list(names), accumulators, variables))
+        return fold.results(tuple(Local(c.name) for c in accumulators))
+
+    def fold_loops(
+        self,
+        fold: Fold,
+        folds: list[Fold],
+        indices: list[tuple[str, ...]],
+        names: list[str],
+        accumulators: list[Carried],
+        variables: Variables,
+    ) -> LoopStatement:
+        """Loops over `names`, each carrying the accumulators, around one step of the fold."""
+        name, variables = self.loop(names[0], variables)
+        current = tuple(Local(c.name) for c in accumulators)
+        innermost = len(names) == 1
+        body: list[LoopStatement] = []
+        yields: Values
+        if not innermost:
+            inner = [
+                Carried(self.builder.fresh("acc"), c.dtype, Local(c.name)) for c in accumulators
+            ]
+            body.append(self.fold_loops(fold, folds, indices, names[1:], inner, variables))
+            yields = tuple(Local(c.name) for c in inner)
+        else:
+            yields = self.fold_step(fold, folds, indices, current, variables, body)
+        kind = "vector" if innermost and len(body) == 0 else "serial"
+        return For(
+            name, Literal(0), self.extent(names[0]), tuple(body), kind, 1,
+            tuple(accumulators), yields,
+        )  # fmt: skip
+
+    def fold_step(
+        self,
+        fold: Fold,
+        folds: list[Fold],
+        indices: list[tuple[str, ...]],
+        current: Values,
+        variables: Variables,
+        body: list[LoopStatement],
+    ) -> Values:
+        rest = [(f, n) for f, n in zip(folds[1:], indices[1:], strict=True) if n]
+        inside: list[LoopStatement] = []
+        values = self.reduce([f for f, _ in rest], [n for _, n in rest], variables, inside)
+        stepped = fold.step(current, values, inside)
+        if self.statement.condition is None or rest:
+            body.extend(inside)
+            return stepped
+        place = replace(self.inner_place(variables), condition=None)
+        condition = lower_scalar(self.builder, self.statement.condition, place, body)
+        kept = [
+            Carried(self.builder.fresh("acc"), dtype, value)
+            for dtype, value in zip(fold.dtypes, current, strict=True)
+        ]
+        body.append(If(as_condition(condition), tuple(inside), (), tuple(kept), stepped))
+        return tuple(Local(c.name) for c in kept)
+
+    # -- blocks of accumulators
+
+    def blocked(self) -> list[LoopStatement]:
+        return self.over(list(self.order.outer), {}, self.block_loop)
+
+    def block_loop(self, variables: Variables) -> list[LoopStatement]:
+        """Blocks of the inner result index, each with its accumulators on the stack."""
+        inner = self.order.inner
+        assert inner is not None
+        fold = self.folds()[-1]
+        (dtype,) = fold.dtypes
+        block = self.builder.fresh("block")
+        start = self.builder.fresh("start")
+        count = self.builder.fresh("count")
+        total = self.extent(inner)
+        row = self.builder.fresh("row")
+        left = Apply("sub", (total, Local(start)))
+        body: list[LoopStatement] = [
+            Let(start, Apply("mul", (Local(block), Literal(BLOCK)))),
+            Let(count, apply("min", left, Literal(BLOCK))),
+            Allocate(row, dtype, (Literal(BLOCK),), "stack"),
+        ]
+        lane = self.builder.fresh(inner)
+        body.append(self.row_loop(lane, count, [Store(row, (Local(lane),), fold.initial()[0])]))
+        body.extend(self.accumulate(row, start, count, fold, variables))
+        lane = self.builder.fresh(inner)
+        here = {**variables, inner: Apply("add", (Local(start), Local(lane)))}
+        stored: list[LoopStatement] = []
+        self.store(here, (Load(row, (Local(lane),)),), stored)
+        body.append(self.row_loop(lane, count, stored))
+        blocks = self.builder.scalar(Apply("ceildiv", (self.typing.extents[inner], Literal(BLOCK))))
+        sliced = not self.order.outer and self.parallel_index() == inner
+        return [For(block, Literal(0), blocks, tuple(body), "parallel" if sliced else "serial")]
+
+    def row_loop(self, lane: str, count: str, body: list[LoopStatement]) -> LoopStatement:
+        simple = all(isinstance(s, Store) for s in body)
+        return For(lane, Literal(0), Local(count), tuple(body), "vector" if simple else "serial")
+
+    def accumulate(
+        self, row: str, start: str, count: str, fold: Fold, variables: Variables
+    ) -> list[LoopStatement]:
+        names = []
+        for index in self.order.reduced:
+            name, variables = self.loop(index, variables)
+            names.append((index, name))
+        assert self.order.inner is not None
+        lane = self.builder.fresh(self.order.inner)
+        variables = {**variables, self.order.inner: Apply("add", (Local(start), Local(lane)))}
+        inside: list[LoopStatement] = []
+        values = self.body(variables, inside)
+        (stepped,) = fold.step((Load(row, (Local(lane),)),), values, inside)
+        inside.append(Store(row, (Local(lane),), stepped))
+        body = [self.row_loop(lane, count, self.guarded(variables, inside, []))]
+        for index, name in reversed(names):
+            body = [For(name, Literal(0), self.extent(index), tuple(body))]
+        return body
+
+    # -- scattered writes
+
+    def fill_values(self) -> Values:
+        """What a cell holds that no iteration reaches."""
+        if self.statement.reductions:
+            fold = self.folds()[0]
+            return fold.results(fold.initial())
+        values: list[Expression] = []
+        for target in self.statement.targets:
+            type_ = self.builder.context.type_of(target.name)
+            fill = type_.fill if type_.fill is not None else Literal(0)
+            values.extend(fill for _ in self.builder.context.components(target.name))
+        return tuple(values)
+
+    def fill(self) -> list[LoopStatement]:
+        """Loops that set every cell of the written slice to its unreached value."""
+        own = set(self.typing.own_indices())
+        name = self.statement.targets[0].name
+        limits = self.builder.context.type_of(name).extents
+        place = self.inner_place({})
+        out: list[LoopStatement] = []
+        indices: list[Expression] = []
+        loops: list[tuple[str, Expression]] = []
+        for expression, limit in zip(self.statement.indices, limits, strict=True):
+            fixed = not (own & set(ext.indices_in(expression))) and not ext.reads_tensor(expression)
+            if fixed:
+                indices.append(lower_scalar(self.builder, expression, place, out))
+            else:
+                loop = self.builder.fresh("cell")
+                loops.append((loop, self.builder.scalar(limit)))
+                indices.append(Local(loop))
+        indices = self.builder.storage_indices(name, indices)
+        body: list[LoopStatement] = []
+        values, dtypes = list(self.fill_values()), self.component_dtypes()
+        for target in self.statement.targets:
+            for component in range(len(self.builder.context.components(target.name))):
+                buffer = self.builder.buffer(target.name, component, write=True)
+                value = Cast(dtypes.pop(0), values.pop(0))
+                body.append(Store(buffer, tuple(indices), value))
+        for loop, limit in reversed(loops):
+            body = [For(loop, Literal(0), limit, tuple(body))]
+        return out + body
+
+    def scatter(self) -> list[LoopStatement]:
+        """Every iteration writes, or combines into, the cell that its left side names."""
+        reduced = {name for r in self.statement.reductions for name in r.indices}
+        mapped = [n for n in self.typing.own_indices() if n not in reduced]
+        if not self.statement.reductions:
+            return self.over(mapped, {}, self.scattered_map)
+        return self.over([*mapped, *self.reduction_order()[0]], {}, self.scattered_fold)
+
+    def scattered_map(self, variables: Variables) -> list[LoopStatement]:
+        inside: list[LoopStatement] = []
+        self.store(variables, self.body(variables, inside), inside)
+        return self.guarded(variables, inside, [])
+
+    def scattered_fold(self, variables: Variables) -> list[LoopStatement]:
+        """The outermost fold runs in the result's cells, the others inside."""
+        fold, *folds = self.folds()
+        indices = self.reduction_order()[1:]
+        inside: list[LoopStatement] = []
+        values = self.reduce(folds, indices, variables, inside)
+        buffers, cells = self.cells(self.inner_place(variables), inside)
+        current = tuple(Load(b, c) for b, c in zip(buffers, cells, strict=True))
+        stepped = fold.results(fold.step(scatter_state(fold, current), values, inside))
+        named = [self.builder.bind(value, "new", inside) for value in stepped]
+        for buffer, cell, dtype, value in zip(
+            buffers, cells, self.component_dtypes(), named, strict=True
+        ):
+            inside.append(Store(buffer, cell, Cast(dtype, value)))
+        return inside if any(indices) else self.guarded(variables, inside, [])
+
+
+def scatter_state(fold: Fold, current: Values) -> Values:
+    """The accumulators of a fold whose state lives in the result's cells."""
+    return (*current, Literal(True)) if fold.paired else current
+
+
+def as_condition(value: Expression) -> Expression:
+    return Cast(bool_, value)

@@ -1,0 +1,197 @@
+"""Lowering of scalar and index expressions: accesses become loads, with their checks."""
+
+from __future__ import annotations
+
+from einloom.ir import extents as ext
+from einloom.ir.definitions import inline
+from einloom.ir.errors import UnsupportedError
+from einloom.ir.expressions import (
+    Access,
+    Apply,
+    Cast,
+    Expression,
+    Index,
+    Literal,
+    Pack,
+    Project,
+    Symbol,
+)
+from einloom.ir.loops import Carried, Check, If, Load, LoopStatement
+from einloom.ir.node import postorder
+from einloom.ir.ops import apply
+from einloom.ir.program import Scan
+from einloom.ir.ranges import is_below, is_inside, is_nonnegative
+from einloom.ir.types import DType, i64
+from einloom.passes.lowering.function import FunctionBuilder, Place
+
+Values = tuple[Expression, ...]
+
+
+def lower_value(
+    builder: FunctionBuilder, expression: Expression, place: Place, out: list[LoopStatement]
+) -> Values:
+    """The components of an expression's value; statements it needs first go to `out`."""
+    root = inline(expression, builder.context.functions)
+    done: dict[int, Values] = {}
+    for current in postorder(root):
+        if isinstance(current, Expression):
+            done[id(current)] = _lower(builder, current, done, place, out)
+    return done[id(root)]
+
+
+def lower_scalar(
+    builder: FunctionBuilder, expression: Expression, place: Place, out: list[LoopStatement]
+) -> Expression:
+    (value,) = lower_value(builder, expression, place, out)
+    return value
+
+
+def _lower(
+    builder: FunctionBuilder,
+    current: Expression,
+    done: dict[int, Values],
+    place: Place,
+    out: list[LoopStatement],
+) -> Values:
+    match current:
+        case Literal():
+            return (current,)
+        case Symbol():
+            return (builder.scalar(current),)
+        case Index():
+            return (place.variables[current.name],)
+        case Pack():
+            return tuple(done[id(item)][0] for item in current.items)
+        case Project():
+            return (done[id(current.value)][current.item],)
+        case Cast():
+            return (Cast(current.dtype, done[id(current.value)][0]),)
+        case Access():
+            indices = [done[id(index)][0] for index in current.indices]
+            return lower_access(builder, current, indices, place, out)
+        case Apply() if current.op == "stored":
+            return (_stored(builder, current, done),)
+        case Apply():
+            arguments = tuple(done[id(argument)][0] for argument in current.arguments)
+            return (Apply(current.op, arguments),)
+    raise UnsupportedError(f"{current} has no loops form", location=current.location)
+
+
+def _stored(builder: FunctionBuilder, current: Apply, done: dict[int, Values]) -> Expression:
+    """Whether a cell differs from the fill value; dense tensors store every cell."""
+    access = current.arguments[0]
+    assert isinstance(access, Access)
+    type_ = builder.context.type_of(access.tensor)
+    if all(level.kind == "dense" for level in type_.format):
+        return Literal(True)
+    value = done[id(access)][0]
+    fill = type_.fill if type_.fill is not None else Literal(0)
+    if isinstance(fill.value, float) and fill.value != fill.value:
+        return Apply("not", (Apply("isnan", (value,)),))
+    return Apply("ne", (value, fill))
+
+
+def lower_access(
+    builder: FunctionBuilder,
+    access: Access,
+    indices: list[Expression],
+    place: Place,
+    out: list[LoopStatement],
+) -> Values:
+    """Loads of an access's components; checked or padded where it may leave the tensor."""
+    if access.view in ("codes", "scales"):
+        raise UnsupportedError(
+            f"{access.view}({access.tensor}) has no loops form", location=access.location
+        )
+    type_ = builder.context.type_of(access.tensor)
+    limits = type_.extents[1:] if access.view == "final" else type_.extents
+    guards: list[Expression] = []
+    for position, (expression, limit) in enumerate(zip(access.indices, limits, strict=True)):
+        if access.padding is None:
+            indices[position] = checked_index(
+                builder, access, position, indices[position], limit, place, out
+            )
+            continue
+        indices[position] = builder.bind(indices[position], "at", out)
+        if not is_nonnegative(expression, place.extents, place.condition):
+            guards.append(Apply("ge", (indices[position], Literal(0))))
+        if not is_below(expression, limit, place.extents, place.condition):
+            guards.append(Apply("lt", (indices[position], builder.scalar(limit))))
+    if access.view == "final":
+        indices.insert(0, final_step(builder, access.tensor))
+    indices = builder.storage_indices(access.tensor, indices)
+    loads = load(builder, access.tensor, indices)
+    if not guards:
+        return loads
+    condition = apply("and", *guards)
+    values: list[Expression] = []
+    for component, value in enumerate(loads):
+        name = builder.fresh("padded")
+        dtype = builder.context.components(access.tensor)[component]
+        assert access.padding is not None
+        carried = Carried(name, dtype, access.padding)
+        out.append(If(condition, (), (), (carried,), (value,)))
+        values.append(_local(name))
+    return tuple(values)
+
+
+def _local(name: str) -> Expression:
+    from einloom.ir.expressions import Local
+
+    return Local(name)
+
+
+def checked_index(
+    builder: FunctionBuilder,
+    access: Access,
+    position: int,
+    index: Expression,
+    limit: Expression,
+    place: Place,
+    out: list[LoopStatement],
+) -> Expression:
+    """An index as i64, with a check before its use unless it is proved to be inside."""
+    expression = access.indices[position]
+    if isinstance(expression, Index) and expression.name not in place.scans:
+        return index
+    if ext.reads_tensor(expression):
+        index = Cast(i64, index)
+    if is_inside(expression, limit, place.extents, place.condition):
+        return index
+    index = builder.bind(index, "at", out)
+    size = builder.scalar(limit)
+    where = f"{access.location}: " if access.location is not None else ""
+    number = builder.fault(
+        f"{where}index {expression} of {access.tensor} is {{value}}, "
+        f"rank {position} has extent {{limit}}"
+    )
+    inside = apply("and", Apply("ge", (index, Literal(0))), Apply("lt", (index, size)))
+    out.append(Check(inside, number, index, size))
+    return index
+
+
+def load(builder: FunctionBuilder, tensor: str, indices: list[Expression]) -> Values:
+    count = len(builder.context.components(tensor))
+    return tuple(
+        Load(builder.buffer(tensor, component), tuple(indices)) for component in range(count)
+    )
+
+
+def steps_tensor(scan: Scan) -> str:
+    """The rank-0 tensor that holds how many iterations a scan with `until` executed."""
+    return f"{scan.initial[0].targets[0].name}.steps"
+
+
+def final_step(builder: FunctionBuilder, tensor: str) -> Expression:
+    """The index of the last state of a scan."""
+    scan = builder.context.inference.states[tensor]
+    if scan.until is None:
+        return Literal(0) if scan.down else builder.scalar(scan.extent)
+    executed: Expression = Load(builder.buffer(steps_tensor(scan)), ())
+    if scan.down:
+        return Apply("sub", (builder.scalar(scan.extent), executed))
+    return executed
+
+
+def converted(value: Expression, dtype: DType) -> Expression:
+    return value if isinstance(value, Cast) and value.dtype == dtype else Cast(dtype, value)
