@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from einloom.ir.types import Level
 
@@ -64,9 +65,10 @@ def format_problems(levels: tuple[Level, ...], ranks: int) -> Iterator[tuple[str
     if not LEVEL_KINDS[levels[0].kind].leads:
         hint = "begin with dense or compressed"
         yield f"the first level of a format cannot be {levels[0].kind}", hint
-    for above, level in zip(levels, levels[1:], strict=False):
+    for above, level in pairwise(levels):
         if level.kind == "singleton" and above.kind not in ("compressed", "singleton", "hashed"):
-            yield f"a singleton level cannot stand under a {above.kind} one", "(compressed, singleton)"
+            message = f"a singleton level cannot stand under a {above.kind} one"
+            yield message, "write it as (compressed, singleton)"
     own = [level for level in levels if level.kind != "block"]
     blocks = len(levels) - len(own)
     if len(own) != ranks:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 from einloom.backends.cpu.accumulation import carried_updates, stored_updates
 from einloom.backends.cpu.builder import FunctionBuilder, global_name, phi_text
-from einloom.backends.cpu.emit_cast import convert, settled, truth, widened
+from einloom.backends.cpu.emit_arithmetic import Flags
+from einloom.backends.cpu.emit_carried import CarriedValues
+from einloom.backends.cpu.emit_cast import convert, settled, truth
 from einloom.backends.cpu.emit_expression import Memo, Scope, evaluate, evaluate_index
 from einloom.backends.cpu.emit_memory import store
 from einloom.backends.cpu.emit_workspace import Workspaces
-from einloom.backends.cpu.values import Value, is_complex, register_type
+from einloom.backends.cpu.values import Value
 from einloom.ir.errors import BackendError, UnsupportedError
 from einloom.ir.expressions import Expression, Literal
 from einloom.ir.loops import (
     Allocate,
     CallKernel,
-    Carried,
     Check,
     For,
     If,
@@ -25,10 +25,9 @@ from einloom.ir.loops import (
     LoopFunction,
     LoopStatement,
     Store,
-    Vector,
     While,
 )
-from einloom.ir.types import DType, i64
+from einloom.ir.types import i64
 
 MOST_UNROLLED = 64  # iterations of a loop that `unroll` removes altogether
 UNROLL_FACTOR = 4  # copies of the body of one that runs longer
@@ -111,7 +110,7 @@ class StatementEmitter:
         """A rotated loop: the condition is tested once before it and then after each turn."""
         builder, memo = self.builder, Memo()
         lower, upper = self._bounds(loop, siblings, memo)
-        initial = self._initial(loop.carried, memo)
+        carried = CarriedValues(loop.carried, self.scope, memo)
         label, done = builder.label("loop"), builder.label("done")
         before = builder.block
         # Upwards from lower below upper; downwards from upper - 1 to lower.
@@ -125,10 +124,10 @@ class StatementEmitter:
         position = builder.reserve()
         index = builder.name(loop.index)
         self.scope.values[loop.index] = Value(i64, (index,), affine=True)
-        phis = self._enter(loop.carried)
+        carried.enter()
         updates = self._mark_updates(loop)
         yield loop.body
-        final = self._yielded(loop.carried, loop.yields)
+        final = carried.yielded(loop.yields)
         self._unmark(updates)
         following = builder.op("add nsw", "i64", index, str(loop.step))
         again = builder.compare(predicate, "i64", following, bound)
@@ -136,9 +135,9 @@ class StatementEmitter:
         builder.branch(again, label, done, self._loop_metadata(loop))
         turns = phi_text("i64", ((start, before), (following, latch)))
         builder.fill(position, f"{index} = phi {turns}")
-        self._close(phis, initial, before, final, latch)
+        carried.close(before, final, latch)
         builder.start(done)
-        self._leave(loop.carried, initial, before, final, latch)
+        carried.leave(carried.initial, before, final, latch)
 
     def _bounds(self, loop: For, siblings: int, memo: Memo) -> tuple[str, str]:
         if loop.step == 0:
@@ -172,20 +171,21 @@ class StatementEmitter:
 
     def _while(self, loop: While) -> Steps:
         builder = self.builder
-        initial = self._initial(loop.carried, Memo())
+        carried = CarriedValues(loop.carried, self.scope, Memo())
         label, inside, done = (builder.label(x) for x in ("while", "body", "done"))
         before = builder.block
         builder.jump(label)
         builder.start(label)
-        phis = self._enter(loop.carried)
-        builder.branch(truth(builder, settled(self._value(loop.condition))), inside, done)
+        carried.enter()
+        condition = evaluate(loop.condition, self.scope, Memo())
+        builder.branch(truth(builder, settled(condition)), inside, done)
         entered = {item.name: self.scope.values[item.name] for item in loop.carried}
         builder.start(inside)
         yield loop.body
-        final = self._yielded(loop.carried, loop.yields)
+        final = carried.yielded(loop.yields)
         latch = builder.block
         builder.jump(label)
-        self._close(phis, initial, before, final, latch)
+        carried.close(before, final, latch)
         builder.start(done)
         self.scope.values.update(entered)
 
@@ -193,7 +193,7 @@ class StatementEmitter:
 
     def _if(self, statement: If) -> Steps:
         builder, memo = self.builder, Memo()
-        initial = self._initial(statement.carried, memo)
+        carried = CarriedValues(statement.carried, self.scope, memo)
         condition = truth(builder, settled(evaluate(statement.condition, self.scope, memo)))
         yes, no, done = (builder.label(x) for x in ("then", "else", "end"))
         builder.branch(condition, yes, no)
@@ -203,86 +203,19 @@ class StatementEmitter:
             (no, statement.otherwise, statement.otherwise_yields),
         ):
             builder.start(label)
-            for item, value in zip(statement.carried, initial, strict=True):
-                self.scope.values[item.name] = value
+            carried.bind_initial()
             yield body
-            final = self._yielded(statement.carried, yields) if yields else initial
+            final = carried.yielded(yields) if yields else carried.initial
             ends.append((final, builder.block))
             builder.jump(done)
         builder.start(done)
         (first, first_block), (second, second_block) = ends
-        self._leave(statement.carried, first, first_block, second, second_block)
+        carried.leave(first, first_block, second, second_block)
 
-    # ---- carried values -------------------------------------------------------------------
+    # ---- accumulators -----------------------------------------------------------------------
 
-    def _initial(self, carried: Sequence[Carried], memo: Memo) -> list[Value]:
-        values = [evaluate(item.initial, self.scope, memo) for item in carried]
-        return [self._as(value, item.dtype) for value, item in zip(values, carried, strict=True)]
-
-    def _as(self, value: Value, dtype: DType) -> Value:
-        """A value in a carried one's dtype and lanes."""
-        element, lanes = _shape(dtype)
-        if value.lanes not in (1, lanes):
-            raise BackendError(f"internal: {value.lanes} lanes are carried as {lanes}")
-        # A carried value changes from turn to turn, so it is not a sum of indices any more.
-        return widened(self.builder, convert(self.builder, value, element), lanes).replace(
-            affine=False
-        )
-
-    def _enter(self, carried: Sequence[Carried]) -> list[tuple[int, str, str]]:
-        """Name the phi nodes of carried values; their text is filled in by `_close`."""
-        builder, phis = self.builder, []
-        for item in carried:
-            element, lanes = _shape(item.dtype)
-            machine_type = register_type(element, lanes)
-            names = []
-            for _ in range(element_parts(element)):
-                name = builder.name(item.name)
-                phis.append((builder.reserve(), name, machine_type))
-                names.append(name)
-            self.scope.values[item.name] = Value(element, tuple(names), lanes)
-        return phis
-
-    def _yielded(self, carried: Sequence[Carried], yields: Sequence[Expression]) -> list[Value]:
-        if len(carried) != len(yields):
-            raise BackendError(
-                f"internal: {len(carried)} values are carried and {len(yields)} are yielded"
-            )
-        memo = Memo()
-        values = [evaluate(expression, self.scope, memo) for expression in yields]
-        return [self._as(value, item.dtype) for value, item in zip(values, carried, strict=True)]
-
-    def _close(
-        self,
-        phis: list[tuple[int, str, str]],
-        initial: list[Value],
-        before: str,
-        final: list[Value],
-        latch: str,
-    ) -> None:
-        for (position, name, machine_type), first, last in zip(
-            phis, _parts(initial), _parts(final), strict=True
-        ):
-            incoming = phi_text(machine_type, ((first, before), (last, latch)))
-            self.builder.fill(position, f"{name} = phi {incoming}")
-
-    def _leave(
-        self,
-        carried: Sequence[Carried],
-        first: list[Value],
-        first_block: str,
-        second: list[Value],
-        second_block: str,
-    ) -> None:
-        """Bind the carried names to their final values in a block that joins two others."""
-        for item, a, b in zip(carried, first, second, strict=True):
-            parts = tuple(
-                self.builder.phi(a.machine_type, ((x, first_block), (y, second_block)), item.name)
-                for x, y in zip(a.parts, b.parts, strict=True)
-            )
-            self.scope.values[item.name] = Value(a.dtype, parts, a.lanes)
-
-    def _mark_updates(self, loop: For) -> Any:
+    def _mark_updates(self, loop: For) -> dict[bytes, Flags] | None:
+        """Note which operations of a loop update its accumulators; what was noted before."""
         if not self.scope.reassociate or not loop.carried:
             return None
         outer = self.scope.accumulations
@@ -290,7 +223,7 @@ class StatementEmitter:
         self.scope.accumulations = {**outer, **updates}
         return outer
 
-    def _unmark(self, outer: Any) -> None:
+    def _unmark(self, outer: dict[bytes, Flags] | None) -> None:
         if outer is not None:
             self.scope.accumulations = outer
 
@@ -372,25 +305,9 @@ class StatementEmitter:
 
     # ---- values ---------------------------------------------------------------------------
 
-    def _value(self, expression: Expression) -> Value:
-        return evaluate(expression, self.scope, Memo())
-
     def _integer(self, expression: Expression, memo: Memo) -> str:
         value = evaluate_index(expression, self.scope, memo)
         return value.only if value.literal is None else str(value.literal)
-
-
-def element_parts(dtype: DType) -> int:
-    """Registers per element: two for a complex dtype."""
-    return 2 if is_complex(dtype) else 1
-
-
-def _shape(dtype: DType) -> tuple[DType, int]:
-    return (dtype.element, dtype.lanes) if isinstance(dtype, Vector) else (dtype, 1)
-
-
-def _parts(values: list[Value]) -> list[str]:
-    return [part for value in values for part in value.parts]
 
 
 def _is_zero(expression: Expression) -> bool:

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from einloom.ir.expressions import Access, Apply, Expression
 from einloom.ir.node import child_nodes, with_children
 from einloom.ir.ops import is_flat
-from einloom.ir.promotion import Typing
+from einloom.ir.rewrite.laws import EXACT
 from einloom.ir.rewrite.rule import ExpressionRule, RuleIndex, first_match
 from einloom.ir.rewrite.scope import Scope
-from einloom.ir.types import DType
 
 Report = Callable[[ExpressionRule, Expression, Expression], bool]
 """Told of each replacement; False when the budget is used up, which refuses the replacement."""
@@ -90,26 +89,15 @@ class Normalizer:
         for rule in self.rules.expressions.get(root, ()):
             if inside and not rule.in_indices:
                 continue
-            if rule.validity.floats != "exact" or rule.validity.integers != "exact":
-                dtype = self._operand_dtype(expression)
-                if dtype is None or not self.scope.allows(rule.validity.on(dtype), dtype):
-                    continue
+            if rule.validity != EXACT and not self.scope.may_use(rule.validity, expression):
+                continue
             new = first_match(rule, expression, self.scope)
             if new is None or new == expression:
                 continue
-            if not inside and self._typing(new) != self._typing(expression):
+            if not inside and not self.scope.same_typing(expression, new):
                 continue
             if new.location is None:
                 new = new.at(expression.location)
             if self.report(rule, expression, new):
                 return new
         return None
-
-    def _typing(self, expression: Expression) -> Typing | None:
-        return self.scope.typing(expression)
-
-    def _operand_dtype(self, expression: Expression) -> DType | None:
-        """The dtype that an operation computes in: the promoted one of its arguments."""
-        return self.scope.operand_dtype(expression)
-
-

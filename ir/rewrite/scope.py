@@ -11,7 +11,7 @@ from einloom.ir.expressions import Access, Apply, Cast, Expression, Pack, Projec
 from einloom.ir.node import child_nodes, postorder
 from einloom.ir.ops import OPS, apply, is_flat
 from einloom.ir.promotion import Typing, op_typing, promote_typings
-from einloom.ir.rewrite.laws import Status, status
+from einloom.ir.rewrite.laws import Status, Validity, status
 from einloom.ir.types import DType, Scalar, Tuple
 from einloom.ir.typing import Lookup, typing_of
 
@@ -119,13 +119,18 @@ class Scope:
         if not isinstance(expression, Apply) or expression.op not in OPS:
             return self.dtype(expression)
         arguments = expression.arguments[1 if expression.op == "select" else 0 :]
-        typings = [self.typing(argument) for argument in arguments]
-        found = typings[0]
-        for typing in typings[1:]:
-            if found is None or typing is None:
-                return None
-            found = promote_typings(found, typing)
-        return None if found is None else found.dtype
+        try:
+            found = self.typings.of(arguments[0])
+            for argument in arguments[1:]:
+                found = promote_typings(found, self.typings.of(argument))
+        except EinloomError:
+            return None
+        return found.dtype
+
+    def same_typing(self, expression: Expression, other: Expression) -> bool:
+        """Whether two expressions have a typing, and the same one, weakness included."""
+        typing = self.typing(expression)
+        return typing is not None and typing == self.typing(other)
 
     def allows(self, of: Status, dtype: DType) -> bool:
         """Whether a law of this status may be used on `dtype` here."""
@@ -134,6 +139,11 @@ class Scope:
         if isinstance(dtype, Scalar) and dtype.is_integer:
             return self.assume_no_overflow
         return not self.strict
+
+    def may_use(self, validity: Validity, expression: Expression) -> bool:
+        """Whether a law of this validity may be used at the root of an expression."""
+        dtype = self.operand_dtype(expression)
+        return dtype is not None and self.allows(validity.on(dtype), dtype)
 
     def holds(self, op: str, kind: str, dtype: DType) -> bool:
         """Whether a law of an operation may be used on `dtype` here."""

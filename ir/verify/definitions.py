@@ -9,7 +9,7 @@ from einloom.ir.errors import DTypeError, EinloomError, UnsupportedError
 from einloom.ir.expressions import Access, Apply, Expression, Local
 from einloom.ir.node import postorder
 from einloom.ir.ops import MONOIDS, OPS
-from einloom.ir.program import Definition, Function, Monoid
+from einloom.ir.program import Definition, Function
 from einloom.ir.types import SCALARS, DType, Modular, Quantized, Scalar, TensorType, Tuple
 from einloom.ir.typing import Lookup, Typing, typing_of
 from einloom.ir.verify.complaints import Complaint, complaint

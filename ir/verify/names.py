@@ -47,14 +47,15 @@ def results_are_distinct(parts: Parts) -> Iterator[Complaint]:
 
 
 def symbols_are_bound(parts: Parts) -> Iterator[Complaint]:
-    """Every extent symbol gets its value from the shapes of the inputs or is an input."""
+    """Every extent symbol is the whole extent of an input's rank, or an input itself."""
     sizes: dict[str, Expression] = {}
     bound = {item.name for item in parts.module.inputs if item.type is None}
     for item in parts.module.inputs:
         for extent in item.type.extents if item.type is not None else ():
             for name in ext.symbols_in(extent):
                 sizes.setdefault(name, extent)
-            bound |= _solved(extent)
+            if isinstance(extent, Symbol):
+                bound.add(extent.name)
     known = sorted({*sizes, *bound})
     reported: set[str] = set()
     for symbol, owner in parts.found(Symbol):
@@ -74,15 +75,6 @@ def symbols_are_bound(parts: Parts) -> Iterator[Complaint]:
             hint = near(symbol.name, known) or f"add an input that gives it: {symbol.name}: extent"
             message = f"the extent {symbol.name} is bound by no input"
             yield complaint(message, symbol, owner, hint=hint)
-
-
-def _solved(extent: Expression) -> set[str]:
-    """The symbol that an extent of an input determines: of `N`, `N+1`, `2*N`."""
-    form = ext.polynomial(extent)
-    left = [monomial for monomial in form if monomial]
-    if len(left) == 1 and len(left[0]) == 1 and isinstance(left[0][0], Symbol):
-        return {left[0][0].name}
-    return set()
 
 
 def indices_are_no_symbols(parts: Parts) -> Iterator[Complaint]:

@@ -79,18 +79,6 @@ def _covers_inner_scans(
     typing = parts.types.einsums[statement]
     reduced = {index for reduction in statement.reductions for index in reduction.indices}
     own = [index for index in typing.own_indices() if index not in reduced]
-    outer = {scan.index for scan in place.scans[: level + 1]}
-    for scan, is_first in list(zip(place.scans, place.first, strict=True))[level + 1 :]:
-        if is_first:
-            continue
-        indices = tuple(_fixed(index, outer) for index in statement.indices)
-        if not is_injective(indices, [scan.index], typing.extents):
-            yield complaint(
-                f"every iteration of the scan over {scan.index} writes the same cell of {name}",
-                statement,
-                hint=f"its left side must depend on {scan.index}",
-            )
-            return
     everything = {scan.index for scan in place.scans}
     indices = tuple(_fixed(index, everything) for index in statement.indices)
     if not is_injective(indices, own, typing.extents):
@@ -98,6 +86,17 @@ def _covers_inner_scans(
             f"several iterations may write one cell of {name}",
             statement,
             hint="say how they combine with a reducer, for example sum[...]",
+        )
+        return
+    around = list(zip(place.scans, place.first, strict=True))
+    inner = [scan.index for scan, is_first in around[level + 1 :] if not is_first]
+    given = everything - set(inner)
+    indices = tuple(_fixed(index, given) for index in statement.indices)
+    if inner and not is_injective(indices, [*inner, *own], typing.extents):
+        yield complaint(
+            f"iterations of the scan over {inner[-1]} may write one cell of {name}",
+            statement,
+            hint=f"its left side must tell them apart: {name}[..., {inner[-1]}+1, ...]",
         )
 
 
@@ -185,28 +184,26 @@ def _check_read(
             return
         if place.first[level]:
             continue
-        for rank, offset in _ranks_over(scan, name, writes[name], place, level):
-            newest_written = apply("add", Index(scan.index), Literal(offset))
-            read = _fixed(access.indices[rank], around)
-            current = _fixed(newest_written, around)
-            if ext.equal(read, current) is True:
-                fresh = True
-                break
-            before = _is_before(read, current, scan.down, inner, condition)
-            if before:
-                return
-            yield _too_late(name, access, scan, offset, owner)
+        counted = _rank_over(scan, writes[name], level)
+        if counted is None:
+            continue
+        rank, offset = counted
+        read = _fixed(access.indices[rank], around)
+        current = _fixed(apply("add", Index(scan.index), Literal(offset)), around)
+        if ext.equal(read, current) is not True:
+            if not _is_before(read, current, scan.down, inner, condition):
+                yield _too_late(access, scan, offset, owner)
             return
-    if fresh and not any(w.order < position for w in writes[name]):
-        innermost = place.scans[-1]
-        yield _too_late(name, access, innermost, 0, owner)
+        fresh = True
+    if fresh and not any(write.order < position for write in writes[name]):
+        scan = place.scans[-1]
+        counted = _rank_over(scan, writes[name], len(place.scans) - 1)
+        yield _too_late(access, scan, counted[1] if counted else 0, owner)
 
 
-def _ranks_over(
-    scan: Scan, name: str, writes: list[Write], place: Place, level: int
-) -> list[tuple[int, int]]:
+def _rank_over(scan: Scan, writes: list[Write], level: int) -> tuple[int, int] | None:
     """The rank of a tensor that counts the iterations of a scan, and the offset of the cell
-    that an iteration writes; empty where the tensor has none."""
+    that an iteration writes; None where the tensor has no such rank."""
     for write in writes:
         inside = len(write.place.scans) > level and write.place.scans[level] is scan
         if not inside or write.place.first[level]:
@@ -214,8 +211,8 @@ def _ranks_over(
         for rank, expression in enumerate(write.indices):
             gap = ext.difference(expression, Index(scan.index))
             if set(gap) <= {()}:
-                return [(rank, gap.get((), 0))]
-    return []
+                return rank, gap.get((), 0)
+    return None
 
 
 def _is_before(
@@ -236,7 +233,7 @@ def _is_before(
     return is_below(read, current, extents, condition)
 
 
-def _too_late(name: str, access: Access, scan: Scan, offset: int, owner: Node) -> Complaint:
+def _too_late(access: Access, scan: Scan, offset: int, owner: Node) -> Complaint:
     index = scan.index
     newest_read = ext.simplify(
         apply("add", Index(index), Literal(offset + 1 if scan.down else offset - 1))
@@ -246,6 +243,6 @@ def _too_late(name: str, access: Access, scan: Scan, offset: int, owner: Node) -
         f"{access} is not known to be computed when iteration {index} of the scan reads it",
         access,
         owner,
-        hint=f"iteration {index} reads {name} {side} {newest_read}: shift the read, "
+        hint=f"iteration {index} reads {access.tensor} {side} {newest_read}: shift the read, "
         "or restrict it with if",
     )

@@ -92,9 +92,8 @@ def _integer(
 ) -> Iterator[Complaint]:
     if isinstance(expression, Index | Symbol):
         return
-    if isinstance(expression, Literal):
-        if isinstance(expression.value, int) and not isinstance(expression.value, bool):
-            return
+    if isinstance(expression, Literal) and type(expression.value) is int:
+        return
     found = _typing(expression, lookup, owner)
     if not isinstance(found, Typing):
         yield found
@@ -212,7 +211,7 @@ def calls_take_whole_tensors(parts: Parts) -> Iterator[Complaint]:
 
 def types_of_states_are_stated_once(parts: Parts) -> Iterator[Complaint]:
     """A state is typed where it gets its first value, and nowhere else."""
-    for statement, place in parts.einsums:
+    for statement, _ in parts.einsums:
         for target in statement.targets:
             owner = parts.types.states.get(target.name)
             if owner is None or target.type is None or _is_first(statement, owner):

@@ -112,12 +112,12 @@ def quantized_problems(dtype: Quantized) -> Iterator[tuple[str, str | None]]:
         yield f"{len(dtype.codes)} codes need a selector", "name its block: select=1x32"
     if dtype.selector is not None and len(dtype.codes) == 1:
         yield "a selector needs several codes to choose from", "q<i4|e2m1, select=1x32>"
-    for scale in dtype.scales:
-        if scale.dtype.name in SCALARS and scale.dtype.kind in (BOOL, COMPLEX):
-            yield f"a scale cannot be {scale.dtype}", "scales are floats or integers"
-    if dtype.offset is not None and dtype.offset.dtype.name in SCALARS:
-        if dtype.offset.dtype.kind in (BOOL, COMPLEX):
-            yield f"an offset cannot be {dtype.offset.dtype}", "offsets are floats or integers"
+    scaled = [("a scale", scale.dtype) for scale in dtype.scales]
+    if dtype.offset is not None:
+        scaled.append(("an offset", dtype.offset.dtype))
+    for what, scalar in scaled:
+        if scalar.name in SCALARS and scalar.kind in (BOOL, COMPLEX):
+            yield f"{what} cannot be {scalar}", f"{what[2:].strip()}s are floats or integers"
 
 
 def blocks_fit_the_ranks(parts: Parts) -> Iterator[Complaint]:

@@ -47,6 +47,7 @@ def lower(
         monoids_of(module),
         rings(module, inference),
         strict,
+        frozenset(steps_tensor(s) for s in inference.states.values() if s.until is not None),
     )
     work = _Program(module, context)
     for statement in module.body:
@@ -132,11 +133,7 @@ class _Program:
             if name in self.context.rings:
                 extents = (Literal(self.context.rings[name]), *extents[1:])
             found.append(Storage(name, type_.dtype, extents))
-        seen = set()
-        for scan in self.context.inference.states.values():
-            if scan.until is not None and steps_tensor(scan) not in seen:
-                seen.add(steps_tensor(scan))
-                found.append(Storage(steps_tensor(scan), i64, ()))
+        found.extend(Storage(name, i64, ()) for name in sorted(self.context.counters))
         return found
 
 

@@ -12,7 +12,7 @@ from einloom.ir.infer import Inference
 from einloom.ir.loops import Buffer, FaultSite, Let, LoopFunction, LoopStatement
 from einloom.ir.names import unique_name
 from einloom.ir.program import Function, Monoid, Scan
-from einloom.ir.types import DType, Quantized, TensorType, Tuple
+from einloom.ir.types import DType, Quantized, TensorType, Tuple, i64
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class ProgramContext:
     """What all functions of one program share.
 
     `rings`: scan states of which only the last few iterations are kept, with their count.
+    `counters`: rank-0 tensors that hold how many iterations a scan with `until` executed.
     """
 
     inference: Inference
@@ -36,8 +37,11 @@ class ProgramContext:
     monoids: Mapping[str, Monoid]
     rings: Mapping[str, int]
     strict: bool = False
+    counters: frozenset[str] = frozenset()
 
     def type_of(self, tensor: str) -> TensorType:
+        if tensor in self.counters:
+            return TensorType(i64)
         return self.inference.tensors[tensor]
 
     def components(self, tensor: str) -> tuple[DType, ...]:
