@@ -13,8 +13,10 @@ from einloom.cache import disk_cache, memory_cache
 from einloom.ir.binding import bind
 from einloom.ir.errors import ShapeError, UnsupportedError
 from einloom.ir.infer import infer
-from einloom.ir.program import Constant, Module
-from einloom.ir.types import TensorType
+from einloom.ir.program import Module
+from einloom.ir.promotion import numpy_dtype
+from einloom.ir.quantized import QuantizedArray, codes_of, decode, scales_of
+from einloom.ir.types import Quantized, TensorType
 from einloom.source_fingerprint import source_fingerprint
 
 if TYPE_CHECKING:
@@ -64,12 +66,13 @@ class Executable:
         notes: Sequence[Any] = (),
         strict: bool = False,
     ) -> None:
-        from einloom.backends.cpu.constants import constant_arrays
+        from einloom.ir.constants import constant_arrays
 
         self.module = module
         self.stages = dict(stages or {"final": module})
         self.notes = tuple(notes)
         self.strict = strict
+        self._native = unpacked(module)
         self._inference = infer(module)
         self._constants: dict[str, Array] = constant_arrays(module)
         self._refuse_unsupported()
@@ -117,9 +120,28 @@ class Executable:
     def run(self, arrays: Mapping[str, Any]) -> dict[str, Array]:
         """Run on named arrays; returns the named results, freshly allocated."""
         bound = bind(self.module, arrays)
-        tensors = {**bound.arrays, **self._constants}
+        tensors = {**self._decoded(bound.arrays), **self._constants}
         prepared = self.prepared(tensors, bound.symbols)
         return run_prepared(prepared, tensors, self.module.outputs)
+
+    def _decoded(self, arrays: Mapping[str, Array | QuantizedArray]) -> dict[str, Array]:
+        """The operands of the kernels: quantized inputs as what the program reads of them."""
+        found: dict[str, Array] = {}
+        for item in self._native.inputs:
+            value = arrays.get(item.name)
+            if isinstance(value, np.ndarray):
+                found[item.name] = value
+                continue
+            if item.type is None:
+                continue
+            name, _, view = item.name.partition(".")
+            type_ = self.inputs[name]
+            whole = arrays[name]
+            assert type_ is not None and isinstance(type_.dtype, Quantized)
+            assert isinstance(whole, QuantizedArray)
+            read = {"": decode, "codes": codes_of, "scales": scales_of}[view]
+            found[item.name] = read(type_.dtype, whole)
+        return found
 
     def prepared(self, tensors: Mapping[str, Array], symbols: Mapping[str, int]) -> Prepared:
         """The launch of this program for tensors of this signature."""
@@ -129,11 +151,11 @@ class Executable:
             tuple(bool(a.flags.aligned) for a in tensors.values()),
             tuple(symbols.items()),
         )
-        key = ("prepared", self.module.digest, self.strict, signature)
+        key = ("prepared", self._native.digest, self.strict, signature)
 
         def build() -> Prepared:
             layouts = {name: layout_class(array) for name, array in tensors.items()}
-            kernels = kernels_for(self.module, layouts, self.strict)
+            kernels = kernels_for(self._native, layouts, self.strict)
             return kernels.prepare(tensors, symbols)
 
         return memory_cache().get_or_build(key, build)  # type: ignore[no-any-return]
@@ -141,10 +163,8 @@ class Executable:
     def default_layouts(self) -> dict[str, LayoutClass]:
         """The layouts of C-contiguous, aligned operands."""
         found: dict[str, LayoutClass] = {}
-        for item in self.module.inputs:
+        for item in self._native.inputs:
             if item.type is not None:
-                from einloom.ir.promotion import numpy_dtype
-
                 shape = (2,) * len(item.type.ranks)
                 found[item.name] = layout_class(_example(shape, numpy_dtype(item.type.dtype)))
         for name, array in self._constants.items():
@@ -153,7 +173,7 @@ class Executable:
 
     def loops(self) -> LoopProgram:
         """The loops-level program for contiguous operands."""
-        return lowered(self.module, self.default_layouts(), self.strict)
+        return lowered(self._native, self.default_layouts(), self.strict)
 
     def ir(self, stage: str | None = None) -> str:
         """The program after a pass, by the pass's name; `loops` is the lowered program."""
@@ -203,9 +223,16 @@ def run_prepared(
     storages = prepared.allocate()
     operands = [tensors[name] for name in prepared.inputs]
     pool = shared_pool()
+    pool.default_threads = default_threads
     prepared.run([*operands, *storages], pool, threads_to_use(pool.num_threads))
     made = {s.name: array for s, array in zip(prepared.storages, storages, strict=True)}
     return {name: made[name] if name in made else tensors[name].copy() for name in outputs}
+
+
+def default_threads() -> int:
+    from einloom.backends.cpu.threads import available_threads
+
+    return config.num_threads() or available_threads()
 
 
 def threads_to_use(default: int) -> int:
@@ -224,6 +251,12 @@ def _write(out: Any, values: tuple[Array, ...], names: Sequence[str]) -> tuple[A
             raise ShapeError(f"out for {name} has shape {target.shape}, not {value.shape}")
         np.copyto(target, value, casting="safe")
     return targets
+
+
+def unpacked(module: Module) -> Module:
+    from einloom.passes.lowering.quantized import unpack
+
+    return unpack(module)
 
 
 def lowered(module: Module, layouts: Mapping[str, LayoutClass], strict: bool) -> LoopProgram:
@@ -266,10 +299,6 @@ def _load_or_compile(module: Module, layouts: Mapping[str, LayoutClass], strict:
     kernels = cpu.from_payload(payload)
     assert kernels is not None
     return kernels
-
-
-def has_constants(module: Module) -> bool:
-    return any(isinstance(s, Constant) for s in module.body)
 
 
 __all__ = ["Executable", "config", "kernels_for", "layout_class", "run_prepared"]

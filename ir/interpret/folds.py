@@ -244,6 +244,8 @@ class DefinedFold:
         self, so_far: Partial, values: list[Array], mask: Array | None, axes: tuple[int, ...],
         frame: Frame,
     ) -> Partial:  # fmt: skip
+        if not axes:
+            return self.step(frame, so_far, values, mask)
         full = [frame.along(value, axes) for value in values]
         taking = None if mask is None else frame.along(mask, axes)
         for point in np.ndindex(*(frame.shape[axis] for axis in axes)):

@@ -6,7 +6,7 @@ from functools import reduce
 
 import numpy as np
 
-from einloom.ir.errors import RangeError
+from einloom.ir.errors import Location, RangeError
 from einloom.ir.expressions import Access, Index
 from einloom.ir.interpret.storage import Frame, State, Storage
 from einloom.ir.interpret.values import Array, Value, loaded, mapped
@@ -31,7 +31,7 @@ def read(
     outside, inside = _split(bounds, indices)
     if outside is not None:
         if padding is None:
-            check_inside(frame, access, storage, bounds, indices)
+            check_read(frame, access, storage, bounds, indices)
         if 0 in array.shape:
             array = np.zeros((1,) * array.ndim, array.dtype)
             inside = [np.zeros_like(index) for index in inside]
@@ -99,32 +99,68 @@ def _slots(storage: Storage, access: Access, indices: list[Array]) -> list[Array
     return indices
 
 
-def check_inside(
+def check_read(
     frame: Frame,
     access: Access,
     storage: Storage,
     bounds: list[tuple[int, int]],
     indices: list[Array],
 ) -> None:
-    """RangeError at the first point of the frame's condition where an index is out of range."""
+    """RangeError where an access leaves its tensor, or reads a state that is not defined yet."""
+    history = isinstance(storage, State) and access.view != "final"
     ranks = storage.type.ranks[1:] if access.view == "final" else storage.type.ranks
-    for rank, (low, high), index in zip(ranks, bounds, indices, strict=True):
-        wrong = np.asarray((index < low) | (index >= high))
-        if frame.mask is not None:
-            wrong = wrong & frame.mask
-        if not wrong.any():
-            continue
-        point = tuple(np.argwhere(wrong)[0])
-        value = int(np.broadcast_to(index, wrong.shape)[point])
-        message = f"index {value} is outside rank {rank.name} of {access.tensor}"
-        extent, hint = high, f"pad the read, {access.tensor}?(0)[...], or restrict it: if ..."
-        if isinstance(storage, State) and access.view != "final" and rank is ranks[0]:
-            extent = storage.extent
-            if 0 <= value < extent:
-                message = f"state {value} of {access.tensor} is read before it is defined"
-                raise RangeError(message + at_point(frame, point), location=access.location)
-        message += f", its extent is {extent}" + at_point(frame, point)
-        raise RangeError(message, location=access.location, suggestion=hint)
+    hint = f"pad the read, {access.tensor}?(0)[...], or restrict it: if ..."
+    for position, (rank, bound, index) in enumerate(zip(ranks, bounds, indices, strict=True)):
+        if history and isinstance(storage, State) and position == 0:
+            whole = (0, storage.extent)
+            check_inside(frame, f"rank {rank.name} of {access.tensor}", whole, index,
+                         access.location, hint)  # fmt: skip
+            check_defined(frame, access, bound, index)
+        else:
+            check_inside(frame, f"rank {rank.name} of {access.tensor}", bound, index,
+                         access.location, hint)  # fmt: skip
+
+
+def check_inside(
+    frame: Frame,
+    what: str,
+    bound: tuple[int, int],
+    index: Array,
+    location: Location | None,
+    hint: str,
+) -> None:
+    """RangeError at the first point of the frame's mask where an index is out of range."""
+    found = first_outside(frame, bound, index)
+    if found is not None:
+        value, point = found
+        raise RangeError(
+            f"index {value} is outside {what}, its extent is {bound[1]}{point}",
+            location=location,
+            suggestion=hint,
+        )
+
+
+def check_defined(frame: Frame, access: Access, bound: tuple[int, int], index: Array) -> None:
+    found = first_outside(frame, bound, index)
+    if found is not None:
+        value, point = found
+        raise RangeError(
+            f"state {value} of {access.tensor} is read before it is defined{point}",
+            location=access.location,
+        )
+
+
+def first_outside(
+    frame: Frame, bound: tuple[int, int], index: Array
+) -> tuple[int, str] | None:
+    """The first index out of range where the mask holds, and the iteration, for messages."""
+    wrong = np.asarray((index < bound[0]) | (index >= bound[1]))
+    if frame.mask is not None:
+        wrong = np.asarray(wrong & frame.mask)
+    if not wrong.any():
+        return None
+    point = tuple(np.argwhere(wrong)[0])
+    return int(np.broadcast_to(index, wrong.shape)[point]), at_point(frame, point)
 
 
 def at_point(frame: Frame, point: tuple[int, ...]) -> str:

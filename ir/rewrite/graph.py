@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from einloom.ir.expressions import Access, Expression
@@ -93,6 +93,8 @@ class Graph:
         self.readers: dict[str, dict[Slot, None]] = {}
         self.moved: set[str] = set()
         self.removed: dict[str, None] = {}
+        # Statements by a rough description, for the rule that looks for equal ones.
+        self.similar: dict[Hashable, dict[Slot, None]] = {}
         self.body = Region("module", None, ())
         self._names = {*self.types, *inference.symbols}
         self._build(module, inference.einsums)

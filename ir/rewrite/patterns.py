@@ -45,15 +45,18 @@ class Variable:
 class Number:
     """A literal, or a cast of one, that equals `value`; any value if that is None.
 
-    `name` binds the Python value. Zeros of both signs match 0; a condition tells them apart.
+    `name` binds the Python value. Zeros of both signs match 0, unless `test` tells them apart.
     """
 
     value: Value | None = None
     name: str | None = None
+    test: Callable[[Value], bool] | None = None
 
     def match(self, expression: Expression, scope: Scope, bound: Match) -> Match | None:
         found = constant_value(expression)
         if found is None or (self.value is not None and found != self.value):
+            return None
+        if self.test is not None and not self.test(found):
             return None
         return bound if self.name is None else {**bound, self.name: found}
 

@@ -23,7 +23,8 @@ class Rule:
 
     `name` is a sentence, `law` the equation and why it holds, `source` where it is from.
     `roots`: the operations, or node classes, that its left side can start with. It fires where
-    its pattern matches, all `conditions` hold, and the replacement is not None.
+    its pattern matches, all `conditions` hold, and the replacement is not None. A match binds
+    the whole left side as `root`.
     """
 
     name: str
@@ -107,7 +108,7 @@ class RuleIndex:
 
 def first_match(rule: ExpressionRule, expression: Expression, scope: Scope) -> Expression | None:
     """What a rule makes of an expression at its root, or None where it does not apply."""
-    match = rule.pattern.match(expression, scope, {})
+    match = rule.pattern.match(expression, scope, {"root": expression})
     if match is None or not all(condition(match, scope) for condition in rule.conditions):
         return None
     return rule.replacement(match, scope)

@@ -10,8 +10,9 @@ from einloom.ir.expressions import Access, Apply, Expression, Local
 from einloom.ir.node import postorder
 from einloom.ir.ops import MONOIDS, OPS
 from einloom.ir.program import Definition, Function
+from einloom.ir.promotion import Typing
 from einloom.ir.types import SCALARS, DType, Modular, Quantized, Scalar, TensorType, Tuple
-from einloom.ir.typing import Lookup, Typing, typing_of
+from einloom.ir.typing import Lookup, typing_of
 from einloom.ir.verify.complaints import Complaint, complaint
 from einloom.ir.verify.names import definition_name, parameters_of
 from einloom.ir.verify.parts import Parts

@@ -11,8 +11,9 @@ from einloom.ir.names import nested_statements, own_names
 from einloom.ir.node import Node, postorder
 from einloom.ir.ops import MONOIDS
 from einloom.ir.program import Call, Einsum, Scan
+from einloom.ir.promotion import Typing
 from einloom.ir.types import BOOL, DType, Modular, Scalar, TensorType
-from einloom.ir.typing import Lookup, Typing, body_typings, fold_dtypes, typing_of
+from einloom.ir.typing import Lookup, body_typings, fold_dtypes, typing_of
 from einloom.ir.verify.complaints import Complaint, complaint
 from einloom.ir.verify.parts import Parts, roots_of
 from einloom.ir.verify.types import is_representable
@@ -67,9 +68,7 @@ def _typing(expression: Expression, lookup: Lookup, owner: Node) -> Typing | Com
         return typing_of(expression, lookup)
     except EinloomError as error:
         first = error.diagnostics[0]
-        found = complaint(
-            first.message, expression, owner, hint=first.suggestion, kind=type(error)
-        )
+        found = complaint(first.message, expression, owner, hint=first.suggestion, kind=type(error))
         if first.location is None:
             return found
         return found[0], type(found[1])(first.message, first.location, first.suggestion)

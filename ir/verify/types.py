@@ -57,10 +57,11 @@ def typed_parts(parts: Parts) -> Iterator[tuple[TensorType, Node, str]]:
 
 def dtypes_are_valid(parts: Parts) -> Iterator[Complaint]:
     """Scalars are of the table, moduli in range, tuples not empty, codes legal."""
+    listed = f"dtypes are {', '.join(SCALARS)}"
     for scalar, owner in parts.found(Scalar):
         if scalar.name not in SCALARS:
-            message, hint = f"unknown dtype {scalar.name}", f"dtypes are {', '.join(SCALARS)}"
-            yield complaint(message, scalar, owner, hint=hint, kind=DTypeError)
+            message = f"unknown dtype {scalar.name}"
+            yield complaint(message, scalar, owner, hint=listed, kind=DTypeError)
     for modular, owner in parts.found(Modular):
         if not 2 <= modular.modulus < LARGEST_MODULUS:
             yield complaint(

@@ -49,9 +49,7 @@ class ProgramContext:
         dtype = self.type_of(tensor).dtype
         if isinstance(dtype, Quantized):
             raise UnsupportedError(
-                f"{tensor} is quantized and reaches the lowering to loops",
-                suggestion="this backend has no quantized kernels: read codes and scales "
-                "as tensors of their own",
+                f"{tensor} is quantized, and only inputs of the program may be",
             )
         return dtype.items if isinstance(dtype, Tuple) else (dtype,)
 

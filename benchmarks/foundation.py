@@ -1,0 +1,156 @@
+"""What a user waits for before any arithmetic: import, first result, a tiny call, a huge spec."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+RUNS = 11
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured figure, in seconds; `bar` is what it must not exceed."""
+
+    name: str
+    median: float
+    low: float
+    high: float
+    bar: float
+
+    @property
+    def met(self) -> bool:
+        return self.median <= self.bar
+
+
+def figure(name: str, samples: list[float], bar: float) -> Figure:
+    ordered = sorted(samples)
+    return Figure(name, statistics.median(ordered), ordered[0], ordered[-1], bar)
+
+
+def in_process(code: str, cache: str) -> float:
+    """Run code in a fresh interpreter; it prints the seconds that it measured."""
+    environment = {**os.environ, "EINLOOM_CACHE_DIR": cache}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    return float(done.stdout.split()[-1])
+
+
+IMPORT = """
+import numpy, time
+t = time.process_time()
+import einloom
+print(time.process_time() - t)
+"""
+
+COMPILE = """
+import numpy as np, time, einloom as el
+a, b = np.ones((32, 32), np.float32), np.ones((32, 32), np.float32)
+t = time.perf_counter()
+el.einsum("ij,jk->ik", a, b)
+print(time.perf_counter() - t)
+"""
+
+WARM_COMPILE = """
+import numpy as np, time, einloom as el
+a, b = np.ones((32, 32), np.float32), np.ones((32, 32), np.float32)
+el.einsum("i,i->", a[0], b[0])
+t = time.perf_counter()
+el.einsum("ij,jk->ik", a, b)
+print(time.perf_counter() - t)
+"""
+
+WHOLE = """
+import numpy as np, einloom as el
+a, b = np.ones((32, 32), np.float32), np.ones((32, 32), np.float32)
+el.einsum("ij,jk->ik", a, b)
+"""
+
+TINY = """
+import numpy as np, timeit, einloom as el
+a, b = np.ones(8), np.ones(8)
+call = lambda: el.einsum("i,i->", a, b)
+call()
+print(min(timeit.repeat(call, number=10000, repeat=7)) / 10000)
+"""
+
+HUGE = """
+import time
+from einloom.frontend.einsum.parse import parse_spec
+from einloom.frontend.einsum.program import to_module
+from einloom.ir.hashing import structural_hash
+from einloom.ir.types import f32
+count = 100_000
+spec = ",".join(["ij"] * count) + "->ij"
+t = time.perf_counter()
+module = to_module(parse_spec(spec, [2] * count), [f32] * count)
+text = str(module)
+structural_hash(module)
+print(time.perf_counter() - t)
+"""
+
+
+def whole_process(cache: str) -> float:
+    environment = {**os.environ, "EINLOOM_CACHE_DIR": cache}
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", WHOLE], env=environment, check=True)
+    return time.perf_counter() - start
+
+
+def fresh(measure: Callable[[str], float]) -> float:
+    """Measure with an empty disk cache."""
+    with tempfile.TemporaryDirectory() as folder:
+        return measure(folder)
+
+
+def run() -> list[Figure]:
+    """All figures of this page. Takes about a minute."""
+    with tempfile.TemporaryDirectory() as cache:
+        whole_process(cache)
+        in_process(WARM_COMPILE, cache)
+        return [
+            figure("import einloom after numpy, CPU", repeat(lambda: in_process(IMPORT, cache)), 0.150),
+            figure("ij,jk->ik cold, after import", repeat(lambda: fresh(lambda c: in_process(COMPILE, c))), 0.150),
+            figure("ij,jk->ik from disk, second kernel", repeat(lambda: in_process(WARM_COMPILE, cache)), 0.005),
+            figure("fresh process, cold", repeat(lambda: fresh(whole_process)), 0.400),
+            figure("fresh process, cached", repeat(lambda: whole_process(cache)), 0.200),
+            figure("i,i-> of 8, cached call", repeat(lambda: in_process(TINY, cache), 5), 10e-6),
+            figure("100,000 operands: parse, print, hash", repeat(lambda: in_process(HUGE, cache), 3), 10.0),
+        ]  # fmt: skip
+
+
+def repeat(measure: Callable[[], float], runs: int = RUNS) -> list[float]:
+    return [measure() for _ in range(runs)]
+
+
+def table(figures: list[Figure]) -> str:
+    rows = [f"{'figure':40} {'median':>12} {'range':>27} {'bar':>12}  met"]
+    for f in figures:
+        span = f"{seconds(f.low)} .. {seconds(f.high)}"
+        rows.append(
+            f"{f.name:40} {seconds(f.median):>12} {span:>27} {seconds(f.bar):>12}  "
+            f"{'yes' if f.met else 'NO'}"
+        )
+    return "\n".join(rows)
+
+
+def seconds(value: float) -> str:
+    if value < 1e-3:
+        return f"{value * 1e6:.1f} µs"
+    return f"{value * 1e3:.1f} ms" if value < 1 else f"{value:.2f} s"
+
+
+def main(output: str | None = None) -> None:
+    figures = run()
+    print(table(figures))
+    if output:
+        with open(output, "w", encoding="utf-8") as file:
+            json.dump([asdict(f) for f in figures], file, indent=2)
