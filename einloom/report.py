@@ -53,11 +53,6 @@ class Table:
         texts = [tuple(_flat(cell) for cell in row) for row in self.rows]
         return "".join("\t".join(line) + "\n" for line in [*lines, *texts])
 
-    @staticmethod
-    def shown(cell: Cell) -> str:
-        """A cell for people."""
-        return str(cell)
-
 
 @dataclass(frozen=True)
 class Report:
@@ -77,7 +72,7 @@ class Report:
 
 
 def _aligned(table: Table) -> str:
-    rows = [table.columns, *(tuple(table.shown(c) for c in row) for row in table.rows)]
+    rows = [table.columns, *(tuple(str(c) for c in row) for row in table.rows)]
     widths = [max(len(row[k]) for row in rows) for k in range(len(table.columns))]
     lines = [table.title]
     for row in rows if table.header else rows[1:]:

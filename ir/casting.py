@@ -105,7 +105,7 @@ def _to_bf16(array: Array) -> Array:
     too_far = inexact & (np.abs(narrow.astype(np.float64)) > np.abs(wide))
     bits = narrow.view(np.uint32) - too_far.astype(np.uint32)
     odd = np.where(inexact, bits | np.uint32(1), bits).astype(np.uint32)
-    return odd.view(np.float32).astype(target)
+    return np.asarray(odd.view(np.float32).astype(target))
 
 
 @np.errstate(all="ignore")

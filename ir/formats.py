@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+from einloom.ir.names import counted
 from einloom.ir.types import Level
 
 
@@ -72,10 +73,9 @@ def format_problems(levels: tuple[Level, ...], ranks: int) -> Iterator[tuple[str
     own = [level for level in levels if level.kind != "block"]
     blocks = len(levels) - len(own)
     if len(own) != ranks:
-        count = f"{len(own)} level" + ("s" if len(own) != 1 else "")
-        of = f"{ranks} rank" + ("s" if ranks != 1 else "")
-        without = " (blocks not counted)" if blocks else ""
-        yield f"the format has {count}{without} for {of}", "write one level for each rank"
+        count = counted(len(own), "level") + (" (blocks not counted)" if blocks else "")
+        of = counted(ranks, "rank")
+        yield f"the format has {count} for {of}", "write one level for each rank"
     elif blocks and (blocks != ranks or levels[: len(own)] != tuple(own)):
         example = ", ".join(["dense"] * ranks + ["block<4>"] * ranks)
         yield "block levels come last, one for each rank", f"({example})"

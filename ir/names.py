@@ -52,3 +52,8 @@ def defined_names(statement: Statement) -> list[str]:
 def written_names(statement: Statement) -> list[str]:
     """Names that a statement writes, those inside scans included."""
     return [name for inner in nested_statements([statement]) for name in own_names(inner)]
+
+
+def counted(count: int, singular: str, plural: str | None = None) -> str:
+    """`1 rank`, `2 ranks`."""
+    return f"{count} {singular if count == 1 else plural or singular + 's'}"

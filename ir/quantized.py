@@ -60,7 +60,7 @@ def decode(dtype: Quantized, array: QuantizedArray) -> Array:
 
 
 def _pick(chosen: Array, choices: list[Array]) -> Array:
-    return np.take_along_axis(np.stack(choices), chosen[None], 0)[0]
+    return np.asarray(np.take_along_axis(np.stack(choices), chosen[None], 0)[0])
 
 
 def codes_of(dtype: Quantized, array: QuantizedArray) -> Array:
@@ -108,7 +108,7 @@ def block_shape(block: Sequence[int], shape: tuple[int, ...]) -> tuple[int, ...]
 
 def code_range(dtype: Quantized, code: str) -> tuple[int, int]:
     """Lowest and highest code that `code` can store."""
-    if code_is_table(dtype, code):
+    if code == "table":
         return 0, len(dtype.table) - 1
     if match := _INTEGER.fullmatch(code):
         bits = int(match[2])
@@ -120,25 +120,17 @@ def code_range(dtype: Quantized, code: str) -> tuple[int, int]:
     )
 
 
-def code_is_table(dtype: Quantized, code: str) -> bool:
-    """Whether a code is a position in the table: the only code of a dtype with a table, or one
-    that is spelled as neither an integer nor a float."""
-    if not dtype.table:
-        return False
-    return len(dtype.codes) == 1 or not (_INTEGER.fullmatch(code) or _FLOAT.fullmatch(code))
-
-
 def decode_codes(dtype: Quantized, code: str, codes: Array) -> Array:
-    """The f32 values that codes stand for, before offset and scales.
+    """The f32 values that codes stand for, before offset and scales; `table` codes are positions.
 
     A float `e<E>m<M>` has a sign bit, bias 2^(E-1)-1 and subnormals. At 6 bits and fewer every
     code is finite, and in e4m3 only the two codes of all ones are NaN (OCP MX and OFP8); all
     other formats keep the top exponent for infinities and NaN, as IEEE 754 does.
     """
-    if code_is_table(dtype, code):
+    if code == "table":
         table = np.array([literal_array(item.value, f32) for item in dtype.table], np.float32)
         # with a selector, this code may not be the one that an element uses
-        return table[np.clip(codes, 0, len(table) - 1)]
+        return np.asarray(table[np.clip(codes, 0, len(table) - 1)])
     if _INTEGER.fullmatch(code):
         return codes.astype(np.float32)
     match = _FLOAT.fullmatch(code)
@@ -161,7 +153,7 @@ def _decode_float(codes: Array, exponent_bits: int, mantissa_bits: int) -> Array
     elif 1 + exponent_bits + mantissa_bits > 6:
         special = np.where(mantissa == 0, np.inf, np.nan)
         value = np.where(exponent == ones, special, value)
-    return np.where(negative, -value, value).astype(np.float32)
+    return np.asarray(np.where(negative, -value, value).astype(np.float32))
 
 
 # ---- checks -------------------------------------------------------------------------------

@@ -101,8 +101,19 @@ def check_reach(
         if not isinstance(part, Access) or part.padding is not None:
             continue
         for expression, limit in zip(part.indices, dimensions(part), strict=True):
-            if not isinstance(expression, Index):
+            # an index of the statement has the extent of what it reads; one of a scan may not
+            plain = isinstance(expression, Index) and extents.get(expression.name) == limit
+            if not plain:
                 _refuse_outside(part, expression, limit, extents)
+
+
+def index_text(expression: Expression) -> str:
+    """An index expression as it stands between brackets: `i+1`, where its own text is
+    `iota(i) + 1`."""
+    from einloom.ir.text.expression_text import INDEX, ExpressionPrinter
+    from einloom.ir.text.spelling import spell_name
+
+    return ExpressionPrinter(spell_name).text(expression, INDEX)
 
 
 def _refuse_outside(
@@ -119,7 +130,8 @@ def _refuse_outside(
     if lowest < 0 or highest >= extent:
         reach = lowest if lowest < 0 else highest
         raise ShapeError(
-            f"index {expression} of {access.tensor} reaches {reach}, its extent is {extent}",
+            f"index {index_text(expression)} of {access.tensor} reaches {reach}, "
+            f"its extent is {extent}",
             location=access.location,
             suggestion=f"pad the read, {access.tensor}?(0)[...], or restrict it: if ...",
         )

@@ -1,8 +1,8 @@
 """Options of passes as text: `fuse{max_ops=8}` read with carets in errors, checked and spelled.
 
-    pipeline := [pass ("," pass)*]
-    pass     := name ["{" [option ("," option)*] "}"]
-    option   := name "=" (number | word | "quoted text")
+pipeline := [pass ("," pass)*]
+pass     := name ["{" [option ("," option)*] "}"]
+option   := name "=" (number | word | "quoted text")
 """
 
 from __future__ import annotations
@@ -208,7 +208,9 @@ def complaint(cls: type[Pass], name: str, value: object) -> tuple[str, str | Non
     hint = option_types(cls)[name]
     if any(_fits(value, part) for part in _alternatives(hint)):
         return None
-    choices = [c for part in _alternatives(hint) if get_origin(part) is Literal for c in get_args(part)]
+    choices = [
+        c for part in _alternatives(hint) if get_origin(part) is Literal for c in get_args(part)
+    ]
     near = get_close_matches(str(value), [str(c) for c in choices], 1)
     return (
         f"option {name} of {cls.name} is {_spelled_value(value)}; it takes {described(hint)}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,7 @@ class InternalPassError(PassError):
 
 
 def _rebuild(diagnostics: tuple[Diagnostic, ...], reproducer: str) -> InternalPassError:
-    return InternalPassError(
-        diagnostics[0].message, diagnostics=diagnostics, reproducer=reproducer
-    )
+    return InternalPassError(diagnostics[0].message, diagnostics=diagnostics, reproducer=reproducer)
 
 
 @dataclass(frozen=True)
@@ -166,9 +165,7 @@ class Pipeline:
                 _verify(result)
             except EinloomError as error:
                 what = "the module that it made is not valid"
-                raise self._internal(
-                    current, module, context, what, error.diagnostics
-                ) from error
+                raise self._internal(current, module, context, what, error.diagnostics) from error
         changed = result is not module and result != module
         context.emit(AfterPass(position, current, result, changed, seconds))
         return result, seconds
@@ -202,7 +199,7 @@ class Pipeline:
 
 def registry() -> Sequence[type[Pass]]:
     """All passes that Einloom has."""
-    from einloom.passes import ALL_PASSES
+    from einloom.passes.registry import ALL_PASSES
 
     return ALL_PASSES
 
@@ -213,7 +210,7 @@ def _described(error: Exception) -> str:
 
 def _check_levels(passes: Sequence[Pass]) -> None:
     """A pass takes the level of IR that the one before it leaves."""
-    for earlier, later in zip(passes, passes[1:], strict=False):
+    for earlier, later in pairwise(passes):
         left: Level = earlier.result_level or earlier.level
         if left != later.level:
             raise PassError(

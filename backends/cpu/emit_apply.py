@@ -94,7 +94,7 @@ def apply(
     Raises DTypeError where the operation does not take the dtypes, UnsupportedError where this
     backend has no code for it.
     """
-    if op not in OPS:
+    if op not in OPS or OPS[op].rule == "stored":  # the lowering resolves `stored`
         raise UnsupportedError(f"the CPU backend has no operation {op!r}")
     rule = OPS[op].rule
     lanes = max(value.lanes for value in arguments)

@@ -38,9 +38,9 @@ class CarriedValues:
                 names.append(name)
             self.scope.values[item.name] = Value(element, tuple(names), lanes)
 
-    def bind_initial(self) -> None:
-        """The initial values under the carried names, as the branches of an `if` see them."""
-        for item, value in zip(self.carried, self.initial, strict=True):
+    def bind(self, values: list[Value]) -> None:
+        """Make these the current values: in a branch of an `if`, or a turn of no loop."""
+        for item, value in zip(self.carried, values, strict=True):
             self.scope.values[item.name] = value
 
     def yielded(self, yields: Sequence[Expression]) -> list[Value]:

@@ -29,8 +29,10 @@ from einloom.ir.loops import (
 )
 from einloom.ir.types import i64
 
-MOST_UNROLLED = 64  # iterations of a loop that `unroll` removes altogether
-UNROLL_FACTOR = 4  # copies of the body of one that runs longer
+# Compile time grows with every copy of a body, so `unroll` is a request: a loop of more turns,
+# or within unrolled loops that make more copies, stays a loop, as does one of unknown extent.
+MOST_TURNS = 64
+MOST_COPIES = 256
 
 # What a statement does to the emission: nothing more, or the block to emit next.
 Steps = Iterator[Sequence[LoopStatement]]
@@ -56,6 +58,7 @@ class StatementEmitter:
         self.entry_symbol = entry_symbol
         self.workspaces = Workspaces(builder)
         self._depth = 0
+        self._copies = 1  # of what is being emitted, by unrolled loops around it
 
     @property
     def entry_lines(self) -> list[str]:
@@ -107,7 +110,15 @@ class StatementEmitter:
     # ---- loops ----------------------------------------------------------------------------
 
     def _for(self, loop: For, siblings: int) -> Steps:
-        """A rotated loop: the condition is tested once before it and then after each turn."""
+        """A rotated loop: the condition is tested once before it and then after each turn.
+
+        `vector` asks LLVM for nothing: it vectorises every loop where that pays, and forcing it
+        would reorder floating sums even in functions that forbid it.
+        """
+        turns = self._known_turns(loop)
+        if turns is not None:
+            yield from self._unrolled(loop, turns)
+            return
         builder, memo = self.builder, Memo()
         lower, upper = self._bounds(loop, siblings, memo)
         carried = CarriedValues(loop.carried, self.scope, memo)
@@ -132,9 +143,9 @@ class StatementEmitter:
         following = builder.op("add nsw", "i64", index, str(loop.step))
         again = builder.compare(predicate, "i64", following, bound)
         latch = builder.block
-        builder.branch(again, label, done, self._loop_metadata(loop))
-        turns = phi_text("i64", ((start, before), (following, latch)))
-        builder.fill(position, f"{index} = phi {turns}")
+        builder.branch(again, label, done)
+        incoming = phi_text("i64", ((start, before), (following, latch)))
+        builder.fill(position, f"{index} = phi {incoming}")
         carried.close(before, final, latch)
         builder.start(done)
         carried.leave(carried.initial, before, final, latch)
@@ -154,20 +165,31 @@ class StatementEmitter:
             raise BackendError(f"internal: there is no kind of loop {loop.kind!r}")
         return self._integer(loop.lower, memo), self._integer(loop.upper, memo)
 
-    def _loop_metadata(self, loop: For) -> str:
-        module = self.builder.module
-        if loop.kind == "vector":
-            hints = [module.metadata('!{!"llvm.loop.vectorize.enable", i1 true}')]
-        elif loop.kind == "unroll":
-            count = _trip_count(loop)
-            if count is not None and count <= MOST_UNROLLED:
-                hints = [module.metadata('!{!"llvm.loop.unroll.full"}')]
-            else:
-                text = f'!{{!"llvm.loop.unroll.count", i32 {UNROLL_FACTOR}}}'
-                hints = [module.metadata(text)]
-        else:
-            return ""
-        return f", !llvm.loop {module.distinct(*hints)}"
+    def _unrolled(self, loop: For, turns: range) -> Steps:
+        """The body once for each turn, with the index as a literal."""
+        carried = CarriedValues(loop.carried, self.scope, Memo())
+        carried.bind(carried.initial)
+        updates = self._mark_updates(loop)
+        self._copies *= len(turns)
+        for index in turns:
+            self.scope.values[loop.index] = Value(i64, (), literal=index, affine=True)
+            yield loop.body
+            carried.bind(carried.yielded(loop.yields))
+        self._copies //= len(turns)
+        self._unmark(updates)
+
+    def _known_turns(self, loop: For) -> range | None:
+        """The indices of a loop that is to be unrolled and may be."""
+        if loop.kind != "unroll" or loop.step == 0:
+            return None
+        if not (isinstance(loop.lower, Literal) and isinstance(loop.upper, Literal)):
+            return None
+        lower, upper = int(loop.lower.value.real), int(loop.upper.value.real)
+        turns = range(lower, upper, loop.step)
+        if loop.step < 0:
+            turns = range(upper - 1, lower - 1, loop.step)
+        few = len(turns) <= MOST_TURNS and len(turns) * self._copies <= MOST_COPIES
+        return turns if turns and few else None
 
     def _while(self, loop: While) -> Steps:
         builder = self.builder
@@ -203,7 +225,7 @@ class StatementEmitter:
             (no, statement.otherwise, statement.otherwise_yields),
         ):
             builder.start(label)
-            carried.bind_initial()
+            carried.bind(carried.initial)
             yield body
             final = carried.yielded(yields) if yields else carried.initial
             ends.append((final, builder.block))
@@ -312,10 +334,3 @@ class StatementEmitter:
 
 def _is_zero(expression: Expression) -> bool:
     return isinstance(expression, Literal) and expression.value == 0
-
-
-def _trip_count(loop: For) -> int | None:
-    if not (isinstance(loop.lower, Literal) and isinstance(loop.upper, Literal)):
-        return None
-    span = int(loop.upper.value.real) - int(loop.lower.value.real)
-    return max(0, -(-span // abs(loop.step)))

@@ -16,8 +16,8 @@ from einloom.ir.errors import BackendError
 
 ResultT = TypeVar("ResultT")
 
-# The vectoriser does the unrolling that pays. What `unroll` asks for is done regardless.
-SPEED_LEVEL = 3
+# Loops are not unrolled here: the vectoriser interleaves, and `unroll` is done by the emission.
+SPEED_LEVEL = 2
 CODE_LEVEL = 2
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from einloom.backends.cpu.addresses import address_of
 from einloom.backends.cpu.plan import Plan, evaluate, shape_of, storage_dtype
 from einloom.backends.cpu.threads import ThreadPool
 from einloom.ir.errors import BackendError, RangeError
@@ -114,9 +115,12 @@ class Prepared:
 
     def run(self, arrays: Sequence[Array], pool: ThreadPool, threads: int) -> None:
         """Run on the tensors in order. Raises RangeError for an index outside its tensor."""
-        bases = [array.__array_interface__["data"][0] for array in arrays]
+        self.run_at([address_of(array) for array in arrays], pool, threads)
+
+    def run_at(self, addresses: Sequence[int], pool: ThreadPool, threads: int) -> None:
+        """The same for tensors given by their addresses; the caller keeps them alive."""
         for call in self.calls:
-            call.run(bases, pool, threads)
+            call.run(addresses, pool, threads)
 
     def allocate(self) -> list[Array]:
         return [np.empty(s.shape, s.dtype) for s in self.storages]
@@ -133,7 +137,7 @@ class _Call:
     work: int
     faults: tuple[str, ...]
 
-    def run(self, bases: list[int], pool: ThreadPool, threads: int) -> None:
+    def run(self, bases: Sequence[int], pool: ThreadPool, threads: int) -> None:
         table = self.pointers(*[bases[k] + offset for k, offset in self.offsets])
         if self.sliced and threads > 1 and self.work > SLICE_WORK and self.slices > 1:
             grain = max(1, SLICE_WORK * self.slices // self.work)

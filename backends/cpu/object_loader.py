@@ -61,7 +61,7 @@ class LoadedObject:
         """Raises BackendError for a damaged object or one that needs what is not there."""
         try:
             self._load(data)
-        except (struct.error, IndexError, UnicodeDecodeError, ValueError) as error:
+        except (struct.error, LookupError, OverflowError, ValueError) as error:
             raise BackendError(f"the compiled code is damaged: {error}") from error
 
     def address(self, symbol: str) -> int | None:
@@ -76,7 +76,10 @@ class LoadedObject:
             if section.flags & _ALLOCATED and section.size:
                 if section.flags & _WRITABLE:
                     raise BackendError("internal: the compiled code has writable data")
-                end = -(-end // max(1, section.alignment)) * max(1, section.alignment)
+                alignment = max(1, section.alignment)
+                if alignment > mmap.PAGESIZE or section.size > len(data):
+                    raise ValueError("a section is larger than the whole")
+                end = -(-end // alignment) * alignment
                 placed[number] = end
                 end += section.size
         table, strings = _symbol_table(data, sections)

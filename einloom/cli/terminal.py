@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    from einloom.report import Report, Table
     from rich.console import Console
+
+    from einloom.report import Report, Table
 
 PATIENCE_SECONDS = 2.0
 """Work that takes longer shows that it goes on."""
@@ -153,11 +154,9 @@ def _drawn(table: Table) -> Any:
     )
     for position, name in enumerate(table.columns):
         right = position in table.numbers
-        drawn.add_column(
-            name, justify="right" if right else "left", no_wrap=right, overflow="fold"
-        )
+        drawn.add_column(name, justify="right" if right else "left", no_wrap=right, overflow="fold")
     for row in table.rows:
         from rich.text import Text
 
-        drawn.add_row(*(Text(table.shown(cell)) for cell in row))
+        drawn.add_row(*(Text(str(cell)) for cell in row))
     return drawn

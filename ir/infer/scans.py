@@ -53,6 +53,8 @@ def scan(work: Work, statement: Scan, scope: dict[str, Expression]) -> None:
         check_until(work, statement, inner)
     for name in opened:
         work.open_states.remove(name)
+        if UNKNOWN in work.tensors[name].extents and not work.trying:
+            work.broken.add(name)
     for name in written_names(statement):
         if name in work.tensors and name not in work.states:
             work.hidden.setdefault(name, statement)

@@ -21,7 +21,7 @@ from einloom.ir.expressions import Access, Expression, Index
 from einloom.ir.infer import scans
 from einloom.ir.infer.cycles import cycle_through
 from einloom.ir.infer.result import UNKNOWN, EinsumTyping, Equality, Unresolved
-from einloom.ir.names import unique_name, written_names
+from einloom.ir.names import counted, unique_name, written_names
 from einloom.ir.node import postorder
 from einloom.ir.program import (
     Call,
@@ -59,6 +59,7 @@ class Work:
     functions: dict[str, Function] = field(default_factory=dict)
     monoids: dict[str, Monoid] = field(default_factory=dict)
     later: set[str] = field(default_factory=set)
+    cycles: set[frozenset[str]] = field(default_factory=set)
     open_states: list[str] = field(default_factory=list)
     weak_states: set[str] = field(default_factory=set)
     rewritten: set[str] = field(default_factory=set)
@@ -80,9 +81,10 @@ class Work:
             self.statement(statement, {})
         for name in self.module.outputs:
             if name in self.hidden:
-                self.complain(ParseError, *self.hidden_message(name, None))
+                self.complain(ParseError, *self.hidden_message(name, self.module.location))
             elif name not in self.tensors and name not in self.broken:
-                self.complain(ParseError, f"result {name} is not defined", None, self.near(name))
+                message = f"result {name} is not defined"
+                self.complain(ParseError, message, self.module.location, self.near(name))
 
     def trial(self) -> Work:
         """A copy whose findings are thrown away, but for the types of the states."""
@@ -212,7 +214,10 @@ class Work:
             hint = "statements run in order: move its definition up"
             patient = not self.trying and len(self.diagnostics) < MOST_HINTS
             cycle = cycle_through(self.module, name, access) if patient else []
+            if frozenset(cycle) in self.cycles:
+                raise Unresolved
             if cycle:
+                self.cycles.add(frozenset(cycle))
                 message = f"definitions form a cycle: {' -> '.join(cycle)}"
                 hint = "a tensor cannot depend on itself; iterate with a scan"
         self.complain(ParseError, message, access.location, hint)
@@ -227,7 +232,9 @@ class Work:
                 message, hint = f"{name} is not the state of a scan", f"read it as {name}[...]"
                 if name in self.states:
                     message = f"final({name}) is read inside the scan that computes it"
-                    hint = f"the current state is {name}[{self.states[name].index}, ...]"
+                    scan = self.states[name]
+                    known = f"{scan.index}+1" if scan.down else scan.index
+                    hint = f"read a state that is known by then: {name}[{known}, ...]"
                 self.complain(ParseError, message, access.location, hint)
                 raise Unresolved
             found = found[1:]
@@ -411,8 +418,3 @@ class Work:
             label = unique_name(expression.name, [rank.name for rank in ranks])
             ranks.append(Rank(label, typing.extents[expression.name]))
         return tuple(ranks)
-
-
-def counted(count: int, singular: str, plural: str | None = None) -> str:
-    """`1 rank`, `2 ranks`."""
-    return f"{count} {singular if count == 1 else plural or singular + 's'}"

@@ -22,7 +22,7 @@ from einloom.ir.interpret.levels import (
     levels_of,
     mapped_indices,
 )
-from einloom.ir.interpret.plan import Plan, plan
+from einloom.ir.interpret.plan import plan
 from einloom.ir.interpret.storage import Frame, Storage
 from einloom.ir.interpret.values import (
     Array,
@@ -57,9 +57,7 @@ class Surroundings:
 class EinsumRunner:
     """An einsum statement, compiled for one binding of the symbols; it may run many times."""
 
-    def __init__(
-        self, statement: Einsum, typing: EinsumTyping, surroundings: Surroundings
-    ) -> None:
+    def __init__(self, statement: Einsum, typing: EinsumTyping, surroundings: Surroundings) -> None:
         self.statement, self.around = statement, surroundings
         lookup, scans = surroundings.lookup, typing.scans
         self.mapped = mapped_indices(statement, scans)
@@ -74,7 +72,9 @@ class EinsumRunner:
         condition = statement.condition
         self.conditions = [
             plan(part, lookup, moving)
-            for part in conjuncts(None if condition is None else inline(condition, lookup.functions))
+            for part in conjuncts(
+                None if condition is None else inline(condition, lookup.functions)
+            )
         ]
         self.left = [plan(e, lookup, moving, as_index=True) for e in statement.indices]
         self.direct = is_direct(statement.indices, own)
@@ -162,9 +162,7 @@ class EinsumRunner:
             return values[writer.position]
         return tuple(values)
 
-    def frame(
-        self, still: Mapping[str, int], ranges: Mapping[str, tuple[int, int]]
-    ) -> Frame:
+    def frame(self, still: Mapping[str, int], ranges: Mapping[str, tuple[int, int]]) -> Frame:
         fixed, moving = dict(still), {}
         for name, (begin, end) in ranges.items():
             if self.sizes[name] == 1:

@@ -26,8 +26,9 @@ Partial = list[Array]
 class Fold(Protocol):
     """One level of reduction. `mask`: the points that take part, None for all of them."""
 
-    dtypes: tuple[DType, ...]
-    """What it folds, per component."""
+    @property
+    def dtypes(self) -> tuple[DType, ...]:
+        """What it folds, per component."""
 
     def start(self) -> Partial:
         """The identity."""
@@ -135,9 +136,7 @@ class PairedFold:
             np.asarray(so_far[2] | found[2]),
         ]
 
-    def first_extreme(
-        self, parts: Partial, axes: tuple[int, ...], frame: Frame
-    ) -> Partial | None:
+    def first_extreme(self, parts: Partial, axes: tuple[int, ...], frame: Frame) -> Partial | None:
         """The winner along `axes`; None where they hold no point at all."""
         full = np.broadcast_arrays(*(frame.along(part, axes) for part in parts))
         kept = tuple(1 if axis in axes else n for axis, n in enumerate(full[0].shape))
@@ -295,6 +294,5 @@ def builtin_fold(name: str, dtypes: Sequence[DType]) -> Fold:
 def prepared(values: Sequence[Value], fold: Fold) -> list[Array]:
     """Components converted to what `fold` works on."""
     return [
-        array_of(converted(value, dtype))
-        for value, dtype in zip(values, fold.dtypes, strict=True)
+        array_of(converted(value, dtype)) for value, dtype in zip(values, fold.dtypes, strict=True)
     ]

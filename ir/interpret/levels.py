@@ -50,9 +50,7 @@ def levels_of(statement: Einsum, body: Sequence[Typing], lookup: Lookup) -> list
     return levels
 
 
-def merged(
-    reductions: Sequence[Reduction], monoids: Mapping[str, Monoid]
-) -> list[Reduction]:
+def merged(reductions: Sequence[Reduction], monoids: Mapping[str, Monoid]) -> list[Reduction]:
     """Neighbours with one builtin monoid and accumulator made one."""
     result: list[Reduction] = []
     for reduction in reductions:
@@ -64,9 +62,7 @@ def merged(
             and reduction.monoid not in monoids
         ):
             indices = last.indices + reduction.indices
-            result[-1] = Reduction(
-                last.monoid, indices, last.accumulator, location=last.location
-            )
+            result[-1] = Reduction(last.monoid, indices, last.accumulator, location=last.location)
         else:
             result.append(reduction)
     return result
@@ -114,9 +110,7 @@ def is_direct(indices: Sequence[Expression], own: Sequence[str]) -> bool:
     plain = [e.name for e in indices if isinstance(e, Index) and e.name in own]
     if len(set(plain)) != len(plain):
         return False
-    return all(
-        isinstance(e, Index) or not set(ext.indices_in(e)) & set(own) for e in indices
-    )
+    return all(isinstance(e, Index) or not set(ext.indices_in(e)) & set(own) for e in indices)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ NARROW = 2**32
 
 
 def add(modulus: int, a: Array, b: Array) -> Array:
-    return np.mod(a + b, np.uint64(modulus))  # below 2^64, as a modulus is below 2^63
+    return np.asarray(np.mod(a + b, np.uint64(modulus)))  # below 2^64, as a modulus is below 2^63
 
 
 def subtract(modulus: int, a: Array, b: Array) -> Array:
@@ -28,7 +28,7 @@ def negate(modulus: int, a: Array) -> Array:
 
 def multiply(modulus: int, a: Array, b: Array) -> Array:
     if modulus <= NARROW:
-        return np.mod(a * b, np.uint64(modulus))
+        return np.asarray(np.mod(a * b, np.uint64(modulus)))
     return np.asarray(_wide(a) * _wide(b) % modulus).astype(np.uint64)
 
 

@@ -75,9 +75,7 @@ def evaluator(op: Op, typings: Sequence[Typing]) -> Evaluator:
     return partial(_apply, _function(op, dtype), dtype, result)
 
 
-def _apply(
-    function: Callable[..., Array], dtype: DType, result: DType, *values: Value
-) -> Value:
+def _apply(function: Callable[..., Array], dtype: DType, result: DType, *values: Value) -> Value:
     arrays = [array_of(converted(value, dtype)) for value in values]
     return converted(np.asarray(function(*arrays)), result)
 
@@ -98,10 +96,8 @@ def _select(condition: Value, left: Value, right: Value, dtype: DType) -> Value:
     chosen = array_of(converted(condition, bool_))
     if isinstance(dtype, Tuple):
         both = converted(left, dtype), converted(right, dtype)
-        return mapped(partial(np.where, chosen), *both)
-    return np.where(
-        chosen, array_of(converted(left, dtype)), array_of(converted(right, dtype))
-    )
+        return mapped(lambda a, b: np.asarray(np.where(chosen, a, b)), *both)
+    return np.where(chosen, array_of(converted(left, dtype)), array_of(converted(right, dtype)))
 
 
 def _function(op: Op, dtype: DType) -> Callable[..., Array]:
@@ -125,7 +121,7 @@ def _integer_power(base: Array, exponent: Array) -> Array:
 
 def _integer_ceildiv(a: Array, b: Array) -> Array:
     quotient = np.floor_divide(a, b)
-    return quotient + (np.remainder(a, b) != 0).astype(quotient.dtype)
+    return np.asarray(quotient + (np.remainder(a, b) != 0).astype(quotient.dtype))
 
 
 _INTEGER: dict[str, Callable[..., Array]] = {

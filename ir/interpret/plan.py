@@ -203,9 +203,7 @@ class _Compiler:
 
     # -- steps
 
-    def emit(
-        self, run: Run, arguments: tuple[int, ...], dtype: DType, *indices: str
-    ) -> int:
+    def emit(self, run: Run, arguments: tuple[int, ...], dtype: DType, *indices: str) -> int:
         varies = frozenset(indices)
         for argument in arguments:
             more = self.steps[argument].indices
@@ -374,6 +372,6 @@ def _stored(frame: Frame, arguments: list[Value], sparse: bool, fill: Value) -> 
         return np.asarray(True)
 
     def differs(value: Array, empty: Array) -> Array:
-        return np.where(empty != empty, value == value, value != empty)
+        return np.asarray(np.where(empty != empty, value == value, value != empty))
 
     return mapped(differs, arguments[0], fill)

@@ -38,7 +38,11 @@ def read(
     value = loaded(array[tuple(_slots(storage, access, inside))], dtype)
     if outside is None or padding is None:
         return value
-    return mapped(lambda inner, pad: np.where(outside, pad, inner), value, padding)
+
+    def padded(inner: Array, pad: Array) -> Array:
+        return np.asarray(np.where(outside, pad, inner))
+
+    return mapped(padded, value, padding)
 
 
 def _slice(
@@ -79,9 +83,7 @@ def _slice(
     return ordered[spread]
 
 
-def _split(
-    bounds: list[tuple[int, int]], indices: list[Array]
-) -> tuple[Array | None, list[Array]]:
+def _split(bounds: list[tuple[int, int]], indices: list[Array]) -> tuple[Array | None, list[Array]]:
     """Where any index is out of range (None: nowhere), and the indices moved into range."""
     wrong: list[Array] = []
     inside: list[Array] = []
@@ -150,9 +152,7 @@ def check_defined(frame: Frame, access: Access, bound: tuple[int, int], index: A
         )
 
 
-def first_outside(
-    frame: Frame, bound: tuple[int, int], index: Array
-) -> tuple[int, str] | None:
+def first_outside(frame: Frame, bound: tuple[int, int], index: Array) -> tuple[int, str] | None:
     """The first index out of range where the mask holds, and the iteration, for messages."""
     wrong = np.asarray((index < bound[0]) | (index >= bound[1]))
     if frame.mask is not None:

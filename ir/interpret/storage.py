@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from einloom.ir.interpret.values import Array
+from einloom.ir.interpret.values import Array, Value
 from einloom.ir.quantized import QuantizedArray, codes_of, decode, scales_of
 from einloom.ir.types import DType, Quantized, TensorType, f32
 
@@ -82,7 +82,7 @@ class Frame:
     fixed: Mapping[str, int]
     ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     mask: Array | None = None
-    locals: Mapping[str, object] = field(default_factory=dict)
+    locals: Mapping[str, Value] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.axes = {name: axis for axis, name in enumerate(self.ranges)}

@@ -28,8 +28,7 @@ def converted(value: Value, dtype: DType) -> Value:
     """`value` in the form that computes with `dtype`; nothing is rounded to f16 or bf16."""
     if isinstance(dtype, Tuple):
         return tuple(
-            converted(part, item)
-            for part, item in zip(components(value), dtype.items, strict=True)
+            converted(part, item) for part, item in zip(components(value), dtype.items, strict=True)
         )
     return cast(array_of(value), compute_dtype(dtype))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -119,7 +120,7 @@ class Writer:
 
     def region(self, frame_slices: Mapping[int, slice]) -> Array:
         """A view of the single positions; of all others, whole or the given slices."""
-        selectors: list[slice] = []
+        selectors: list[Any] = []
         for position in range(len(self.left)):
             if position in self.single:
                 at = self.slot(position, self.single[position])
@@ -134,14 +135,15 @@ class Writer:
         """The number of cells of the region."""
         return self.region({}).size
 
-    def write(self, frame: Frame, value: Value, mask: Array | None, direct: bool, mapped: Collection[str]) -> None:
+    def write(
+        self, frame: Frame, value: Value, mask: Array | None, direct: bool, mapped: Collection[str]
+    ) -> None:
         """Store a box. `mapped`: the indices that `value` still varies with.
 
         `direct`: every position is single or a plain index, so that the box is a slice.
         """
         shape = tuple(
-            n if name in mapped else 1
-            for name, n in zip(frame.ranges, frame.shape, strict=True)
+            n if name in mapped else 1 for name, n in zip(frame.ranges, frame.shape, strict=True)
         )
         if self.outside is not None and 0 not in shape and (mask is None or mask.any()):
             raise self.outside

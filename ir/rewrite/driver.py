@@ -95,9 +95,7 @@ class _Driver:
         self.note = note
         self.counts: dict[str, int] = {}
         self.graph = Graph(module, infer(module))
-        self.lookup = Lookup(
-            self.graph.types, set(), functions_of(module), monoids_of(module)
-        )
+        self.lookup = Lookup(self.graph.types, set(), functions_of(module), monoids_of(module))
         self.typings = Typings(self.lookup)
         self.queue: list[tuple[int, int, Slot]] = []
         self.entered = 0
@@ -135,6 +133,9 @@ class _Driver:
         while fired and slot.alive and not self.exhausted:
             self.expressions(slot, scope)
             fired = self.statement_rule(slot, scope)
+        for other in self.graph.woken:
+            self.enqueue(other)
+        self.graph.woken.clear()
 
     def expressions(self, slot: Slot, scope: Scope) -> None:
         """Normalize the expressions of a statement."""
@@ -171,9 +172,7 @@ class _Driver:
         """Give a slot another statement, and visit those whom the change may concern."""
         before = slot.reads
         if isinstance(statement, Einsum):
-            statement = with_bounds(
-                statement, slot.extents, slot.region.scans, self.graph.types
-            )
+            statement = with_bounds(statement, slot.extents, slot.region.scans, self.graph.types)
         self.graph.set(slot, statement)
         self.concerned(slot, before)
 
@@ -295,7 +294,5 @@ def _uses(statement: Einsum, index: str, slot: Slot) -> bool:
 
 def _type_of(statement: Einsum, dtype: DType, extents: Mapping[str, Expression]) -> TensorType:
     """The type of a tensor that a rule has made up: its left indices are plain."""
-    ranks = [
-        Rank(e.name, extents[e.name]) for e in statement.indices if isinstance(e, Index)
-    ]
+    ranks = [Rank(e.name, extents[e.name]) for e in statement.indices if isinstance(e, Index)]
     return TensorType(dtype, tuple(ranks))

@@ -95,6 +95,8 @@ class Graph:
         self.removed: dict[str, None] = {}
         # Statements by a rough description, for the rule that looks for equal ones.
         self.similar: dict[Hashable, dict[Slot, None]] = {}
+        # Slots to visit again because of what was seen in another one.
+        self.woken: dict[Slot, None] = {}
         self.body = Region("module", None, ())
         self._names = {*self.types, *inference.symbols}
         self._build(module, inference.einsums)

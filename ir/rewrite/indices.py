@@ -183,9 +183,13 @@ def with_bounds(
     told = {bound.index: bound.extent for bound in reversed(bounds)}
     told = {**_told(statement, types), **told}
     for name in used:
-        if name not in told or (name in extents and ext.equal(told[name], extents[name]) is not True):
+        if name not in told or (
+            name in extents and ext.equal(told[name], extents[name]) is not True
+        ):
             bounds.append(Bound(name, extents[name]))
-    return statement if tuple(bounds) == statement.bounds else replace(statement, bounds=tuple(bounds))
+    return (
+        statement if tuple(bounds) == statement.bounds else replace(statement, bounds=tuple(bounds))
+    )
 
 
 def _told(statement: Einsum, types: Mapping[str, TensorType]) -> dict[str, Expression]:

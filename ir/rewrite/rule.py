@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from einloom.ir.errors import Location
@@ -67,11 +67,12 @@ class Edit:
 class StatementRule(Rule):
     """A law of einsum algebra: one statement, with what defines its operands, becomes others.
 
+    `pattern` yields all matches; the first that satisfies the conditions is used.
     The driver keeps the extents of indices explicit, and refuses an edit after which a tensor
     would be stored with another dtype.
     """
 
-    pattern: Callable[[Statement, Scope], Match | None] = field(kw_only=True)
+    pattern: Callable[[Statement, Scope], Iterable[Match]] = field(kw_only=True)
     replacement: Callable[[Match, Scope], Edit | None] = field(kw_only=True)
 
 
@@ -116,9 +117,9 @@ def first_match(rule: ExpressionRule, expression: Expression, scope: Scope) -> E
 
 def edit_of(rule: StatementRule, statement: Statement, scope: Scope) -> Edit | None:
     """What a rule makes of a statement, or None where it does not apply."""
-    match = rule.pattern(statement, scope)
-    if match is None or not all(condition(match, scope) for condition in rule.conditions):
-        return None
-    return rule.replacement(match, scope)
-
-
+    for match in rule.pattern(statement, scope):
+        if all(condition(match, scope) for condition in rule.conditions):
+            edit = rule.replacement(match, scope)
+            if edit is not None:
+                return edit
+    return None

@@ -64,8 +64,9 @@ def _combined(match: Match, scope: Scope) -> Expression | None:
     strong = any(not isinstance(argument, Literal) for argument in taken)
     number = Cast(result.dtype, literal) if strong else literal
     place = root.arguments.index(taken[0])
-    before = [x for x in root.arguments[:place] if x not in taken]
-    after = [x for x in root.arguments[place:] if x not in taken]
+    constants = set(taken)
+    before = [x for x in root.arguments[:place] if x not in constants]
+    after = [x for x in root.arguments[place:] if x not in constants]
     return scope.flat(root.op, *before, number, *after)
 
 
@@ -85,9 +86,11 @@ CONSTANTS = (
         ("Project",),
         source="the language reference, tuples",
         pattern=Found(
-            lambda e, scope: {"items": e.value.items, "item": e.item}
-            if isinstance(e, Project) and isinstance(e.value, Pack)
-            else None
+            lambda e, scope: (
+                {"items": e.value.items, "item": e.item}
+                if isinstance(e, Project) and isinstance(e.value, Pack)
+                else None
+            )
         ),
         replacement=lambda match, scope: match["items"][match["item"]],
     ),

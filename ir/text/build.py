@@ -60,6 +60,7 @@ class StatementBuilder(ExpressionBuilder):
 
     def target(self, children: list[Any]) -> tuple[Token, Target]:
         name = children[0]
+        self.tensors.add(name.text)
         type_ = children[1] if len(children) == 2 else None
         return name, Target(name.text, type_, location=self.span(name, name))
 
@@ -219,9 +220,7 @@ class StatementBuilder(ExpressionBuilder):
             self.fail_at(version, f"{version.text} is no version", "write a number: sort@1")
         arguments = tuple(item for item in rest if isinstance(item, Access))
         location = Location(self.source, left.location.start, rest[-1].end)
-        number = self.whole(Number(Token("INTEGER", version.text[1:], version.start, version.end),
-                                   False, version.start))  # fmt: skip
-        return Call(left.targets, name.text, number, arguments, location=location)
+        return Call(left.targets, name.text, int(version.text[1:]), arguments, location=location)
 
     def kernel(self, children: list[Any]) -> Kernel:
         word, name, body, _, outputs = children

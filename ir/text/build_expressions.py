@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any
 
 from einloom.ir.errors import Location, Source
 from einloom.ir.expressions import (
@@ -20,12 +20,10 @@ from einloom.ir.expressions import (
 from einloom.ir.node import Node, rebuild
 from einloom.ir.ops import MONOIDS, OPS, apply
 from einloom.ir.text.build_types import SCALAR_DTYPES, TypeBuilder, near
-from einloom.ir.text.lexer import EXTENT, INDEX, SCALAR, VIEWS, Token
+from einloom.ir.text.lexer import EXTENT, INDEX, SCALAR, Token
 from einloom.ir.text.operators import Assembler, literal_of
+from einloom.ir.text.spelling import SPECIAL_CALLS, VIEWS
 from einloom.ir.types import DType
-
-SPECIAL_CALLS = ("iota", "complex", *VIEWS)
-"""Names that are called like an operation and are none."""
 
 
 class ExpressionBuilder(TypeBuilder):
@@ -33,6 +31,7 @@ class ExpressionBuilder(TypeBuilder):
 
     `symbols`: the program's extents so far. `functions`: definitions so far, with the number
     of their parameters. `locals`: the parameters of the definition being read, or None.
+    `tensors`: names of inputs and targets so far.
     `seen`: index variables met since the last statement boundary, with their first offset.
     `bare`: names read as rank-0 tensors without brackets since then.
     """
@@ -43,6 +42,7 @@ class ExpressionBuilder(TypeBuilder):
         self.symbols: set[str] = set()
         self.functions: dict[str, int] = {}
         self.locals: frozenset[str] | None = None
+        self.tensors: set[str] = set()
         self.seen: dict[str, int] = {}
         self.bare: set[str] = set()
         self.shared: dict[tuple[type[Expression], str], Expression] = {}
@@ -153,11 +153,11 @@ class ExpressionBuilder(TypeBuilder):
         name, _, arguments, closing = children
         location = Location(self.source, name.start, closing.end)
         word = name.text
-        if word in self.functions:
+        if word in self.functions and (word not in SPECIAL_CALLS or self.is_quoted(name)):
             self.arity(name, self.functions[word], len(arguments))
             return Apply(word, arguments, location=location)
         if self.is_quoted(name):
-            self.unknown_operation(name)
+            return self.undefined(name, arguments, location)
         if word in OPS:
             return self.operation(name, arguments, location)
         if word in SCALAR_DTYPES:
@@ -170,7 +170,7 @@ class ExpressionBuilder(TypeBuilder):
             return Access(self.viewed(name, arguments), view=word, location=location)
         if word == "complex":
             return self.complex(name, arguments, location)
-        self.unknown_operation(name)
+        return self.undefined(name, arguments, location)
 
     def operation(
         self, name: Token, arguments: tuple[Expression, ...], location: Location
@@ -180,7 +180,8 @@ class ExpressionBuilder(TypeBuilder):
         if arity is not None:
             self.arity(name, arity, count)
         elif count < 2:
-            hint = f"to reduce, write {word}[i] body" if word in MONOIDS else None
+            inside = self.source.text[name.end + 1 : location.end - 1].strip() or "i"
+            hint = f"a reducer takes square brackets: {word}[{inside}]" if word in MONOIDS else None
             self.fail_at(name, f"{word} takes two or more arguments, {count} given", hint)
         if word == "ceil" and name.position != SCALAR:
             (value,) = arguments
@@ -207,15 +208,24 @@ class ExpressionBuilder(TypeBuilder):
                 self.fail_at(name, "this number is larger than any float")
         return Literal(complex(*parts), location=location)
 
-    def unknown_operation(self, name: Token) -> NoReturn:
+    def undefined(
+        self, name: Token, arguments: tuple[Expression, ...], location: Location
+    ) -> Apply:
+        """The application of a name that nothing defines so far.
+
+        Inside a definition it may be a later one or the definition itself: the verifier, who
+        knows them all, tells those apart.
+        """
         word = name.text
-        message = f"unknown operation {word}"
         if word in MONOIDS:
-            message, hint = f"{word} is a reducer, not an operation", f"write {word}[i] body"
-        else:
-            known = (*OPS, *self.functions, *SCALAR_DTYPES, *SPECIAL_CALLS)
+            self.fail_at(name, f"{word} is a reducer, not an operation", f"write {word}[i] body")
+        if self.locals is None:
+            known = (*OPS, *self.functions, *SPECIAL_CALLS)
             hint = near(word, known) or f"define it before the program: fn {word}(x) = ..."
-        self.fail_at(name, message, hint)
+            if word in self.tensors:
+                hint = f"a tensor takes square brackets: {word}[i, j]"
+            self.fail_at(name, f"unknown operation {word}", hint)
+        return Apply(word, arguments, location=location)
 
     def modular_cast(self, children: list[Any]) -> Cast:
         name, _, value, closing = children
@@ -240,11 +250,7 @@ class ExpressionBuilder(TypeBuilder):
     def projection(self, children: list[Any]) -> Project:
         value, token = self.resolved(children[0]), children[1]
         start = value.location.start if value.location else token.start
-        try:
-            item = int(token.text[1:])
-        except ValueError:
-            self.fail_at(token, "this integer has too many digits")
-        return Project(value, item, location=Location(self.source, start, token.end))
+        return Project(value, int(token.text[1:]), location=Location(self.source, start, token.end))
 
     # -- bare names that turn out to be indices
 

@@ -22,14 +22,9 @@ from einloom.ir.program import (
     Tile,
 )
 from einloom.ir.text.build import StatementBuilder
-from einloom.ir.text.build_expressions import SPECIAL_CALLS
-from einloom.ir.text.build_types import SCALAR_DTYPES, near
 from einloom.ir.text.constants import Number
 from einloom.ir.text.lexer import Token
-
-LAWS = ("associative", "commutative", "idempotent")
-
-SCOPES = ("across", "within")
+from einloom.ir.text.spelling import SPECIAL_CALLS
 
 Entry = tuple[Token, dict[str, Any]]
 """One line of a definition or section: the word it begins with, and the fields it sets."""
@@ -47,7 +42,8 @@ class ModuleBuilder(StatementBuilder):
 
     def define(self, name: Token) -> None:
         word = name.text
-        if word in OPS or word in SCALAR_DTYPES or word in SPECIAL_CALLS or word in MONOIDS:
+        special = word in SPECIAL_CALLS and not self.is_quoted(name)
+        if word in OPS or word in MONOIDS or special:
             self.fail_at(name, f"{word} is built in", "give the definition another name")
         if word in self.definitions_seen:
             self.fail_at(name, f"{word} is defined twice", "give one of them another name")
@@ -104,10 +100,6 @@ class ModuleBuilder(StatementBuilder):
         return word, {"left": left, "right": right, "combine": body}
 
     def laws(self, children: list[Token]) -> Entry:
-        for token in children[1:]:
-            if token.text not in LAWS:
-                hint = near(token.text, LAWS) or f"the laws are {', '.join(LAWS)}"
-                self.fail_at(token, f"unknown law {token.text}", hint)
         return children[0], {"laws": tuple(token.text for token in children[1:])}
 
     def monoid(self, children: list[Any]) -> Monoid:
@@ -132,12 +124,16 @@ class ModuleBuilder(StatementBuilder):
                     fields[field] = value
         return fields
 
+    def definitions(self, children: list[Definition]) -> tuple[Definition, ...]:
+        return tuple(children)
+
     # -- program
 
     def input_name(self, name: Token) -> str:
         if name.text in self.inputs_seen:
             self.fail_at(name, f"the input {name.text} appears twice")
         self.inputs_seen.add(name.text)
+        self.tensors.add(name.text)
         return name.text
 
     def tensor_input(self, children: list[Any]) -> Input:
@@ -191,9 +187,6 @@ class ModuleBuilder(StatementBuilder):
 
     def interleave(self, children: list[Any]) -> Entry:
         word, names, scope = children
-        if scope.text not in SCOPES:
-            hint = near(scope.text, SCOPES) or "interleave (A, B) across, or within"
-            self.fail_at(scope, f"unknown scope {scope.text}", hint)
         node = Interleave(names, scope.text, location=self.span(word, scope))
         return word, {"interleavings": (node,)}
 

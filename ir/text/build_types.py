@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from einloom.ir.errors import Location, ParseError, Source
 from einloom.ir.expressions import Literal
+from einloom.ir.formats import LEVEL_KINDS, SHORTHANDS
 from einloom.ir.text.constants import Number
 from einloom.ir.text.lexer import Token
 from einloom.ir.text.operators import literal_of
@@ -24,12 +25,6 @@ from einloom.ir.types import (
     TensorType,
     Tuple,
 )
-
-LEVEL_KINDS = (
-    "dense", "compressed", "singleton", "hashed", "bitmap", "block", "nm", "run", "band",
-)  # fmt: skip
-
-SHORTHANDS = ("csr", "csc", "coo", "dcsr", "csf", "bcsr")
 
 _CODE = re.compile(r"[iu][1-9][0-9]*|e[0-9]+m[0-9]+|table")
 
@@ -120,20 +115,18 @@ class TypeBuilder:
             self.fail_at(role, f"{role.text} is no part of a quantized dtype", hint)
         scalar = self.named_dtype([dtype])
         assert isinstance(scalar, Scalar)
-        return {role.text: Scale(scalar, self.block_of(block[0]) if block else ())}
+        return {role.text: Scale(scalar, self.block_of(block[0].text[1:]) if block else ())}
 
     def selector(self, children: list[Token]) -> dict[str, Any]:
+        """`select@1x32`; `select=1x32` reads the same."""
         token, block = children
         if token.text != "select":
             self.fail_at(token, f"only select has a block here, {token.text} has not")
-        return {"selector": self.block_of(block)}
+        return {"selector": self.block_of(block.text.removeprefix("@"))}
 
-    def block_of(self, token: Token) -> tuple[int, ...]:
-        """The extents of `@1x32`; `*` stands for a whole rank and is kept as 0."""
-        try:
-            return tuple(0 if part == "*" else int(part) for part in token.text[1:].split("x"))
-        except ValueError:
-            self.fail_at(token, "this integer has too many digits")
+    def block_of(self, text: str) -> tuple[int, ...]:
+        """The extents of `1x32`; `*` stands for a whole rank and is kept as 0."""
+        return tuple(0 if part == "*" else int(part) for part in text.split("x"))
 
     def quantized(self, children: list[Any]) -> Quantized:
         name, *parts = children
@@ -200,24 +193,19 @@ class TypeBuilder:
 
     def levels(self, levels: list[tuple[Token, tuple[int, ...]]], rank: int) -> tuple[Level, ...]:
         """The level list, shorthands spelled out for a tensor of `rank` ranks."""
-        if len(levels) == 1 and levels[0][0].text in SHORTHANDS:
+        if len(levels) == 1 and levels[0][0].text in (*SHORTHANDS, "csc"):
             return self.shorthand(*levels[0], rank)
-        for token, parameters in levels:
-            if token.text in SHORTHANDS:
+        for token, _ in levels:
+            if token.text in (*SHORTHANDS, "csc"):
                 self.fail_at(token, f"{token.text} stands for a whole format, not for one level")
             if token.text not in LEVEL_KINDS:
                 hint = near(token.text, (*LEVEL_KINDS, *SHORTHANDS))
                 hint = hint or f"the levels are {', '.join(LEVEL_KINDS)}"
                 self.fail_at(token, f"unknown level {token.text}", hint)
-            wanted = {"block": 1, "nm": 2}.get(token.text)
-            if wanted is not None and len(parameters) != wanted:
-                example = "block<16>" if wanted == 1 else "nm<2:4>"
-                self.fail_at(token, f"{token.text} is written {example}")
         return tuple(Level(token.text, parameters) for token, parameters in levels)
 
     def shorthand(self, token: Token, parameters: tuple[int, ...], rank: int) -> tuple[Level, ...]:
         word = token.text
-        dense, compressed = Level("dense"), Level("compressed")
         if word == "csc":
             self.fail_at(
                 token, "csc stores the second rank first, and a format keeps the order of ranks",
@@ -226,19 +214,11 @@ class TypeBuilder:
         if (word == "bcsr") != (len(parameters) == 2):
             message = "bcsr is written bcsr<4x1>" if word == "bcsr" else f"{word} has no parameters"
             self.fail_at(token, message)
-        if word in ("csr", "dcsr", "bcsr") and rank != 2:
+        if rank != 2 and word in ("csr", "dcsr", "bcsr"):
             self.fail_at(token, f"{word} is a format of two ranks, the type has {rank}")
-        match word:
-            case "csr":
-                return dense, compressed
-            case "dcsr":
-                return compressed, compressed
-            case "bcsr":
-                rows, columns = parameters
-                return dense, compressed, Level("block", (rows,)), Level("block", (columns,))
-            case "coo":
-                return (compressed, *(Level("singleton"),) * (rank - 1)) if rank else ()
-        return (compressed,) * rank  # csf
+        if rank < 1:
+            self.fail_at(token, f"{word} is a format of one rank or more, the type has none")
+        return SHORTHANDS[word](rank, parameters)
 
     # -- shared by all rules
 

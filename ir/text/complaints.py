@@ -26,19 +26,22 @@ _READABLE = {
     "NAME": "a name", "INTEGER": "a whole number", "NUMBER": "a number", "STRING": "a string",
     "DIGEST": "sha256:...", "AT": "a version such as @1", "PROJECT": "a component such as .0",
     "_SEPARATOR": "a new line", "$END": "the end of the text", "REDUCER": "a reducer",
-    "LPAR": "(", "RPAR": ")", "LSQB": "[", "RSQB": "]", "LBRACE": "{", "RBRACE": "}",
-    "COMMA": ",", "COLON": ":", "EQUAL": "=", "QMARK": "?", "ARROW": "->", "LESSTHAN": "<",
-    "MORETHAN": ">", "VBAR": "|", "MINUS": "-", "INFIX": "an operator", "EXTENT": "extent",
-    "MODULAR": "zq<17>", "DIMENSIONS": "4x1", "PREFIX": "not", "SEMICOLON": ";",
+    "LPAR": "`(`", "RPAR": "`)`", "LSQB": "`[`", "RSQB": "`]`", "LBRACE": "`{`", "RBRACE": "`}`",
+    "COMMA": "`,`", "COLON": "`:`", "EQUAL": "`=`", "QMARK": "`?`", "ARROW": "`->`",
+    "LESSTHAN": "`<`", "MORETHAN": "`>`", "VBAR": "`|`", "MINUS": "`-`", "INFIX": "an operator",
+    "MODULAR": "`zq<17>`", "DIMENSIONS": "`4x1`", "PREFIX": "`not`",
 }  # fmt: skip
 
-# The order in which expected things are named: what closes and continues first.
+# The order in which expected things are named; what is not listed comes last.
 _ORDER = (
-    "=", ")", "]", "}", ">", ":", ",", "->", "[", "(", "{", "an expression", "a statement",
-    "a name", "a dtype", "a whole number", "a number", "an operator", "a new line",
+    "`=`", "`)`", "`]`", "`>`", "`:`", "`from`", "`->`", "an expression", "a statement", "a name",
+    "a dtype", "a whole number", "a number", "an operator", "a new line", "`}`", "`,`", "`{`",
+    "`(`", "`[`", "`program`", "`fn`", "`monoid`",
 )  # fmt: skip
 
 MAXIMUM_NAMED = 3
+
+_OPERAND_ENDS = frozenset(("NAME", "INTEGER", "NUMBER", "RPAR", "RSQB", "PROJECT"))
 
 
 def expected_things(accepted: Iterable[str]) -> list[str]:
@@ -49,10 +52,9 @@ def expected_things(accepted: Iterable[str]) -> list[str]:
         if group <= left:
             found.append(name)
             left -= group
-    found.extend(_READABLE.get(token, token.lower()) for token in left)
-    if len(found) > 1 and "an operator" in found:
-        # an operator may follow every operand: naming it says little
-        found.remove("an operator")
+    found.extend(_READABLE.get(token, f"`{token.lower()}`") for token in left)
+    if "a new line" in found and "`}`" in found:
+        found.remove("`}`")
     found = list(dict.fromkeys(found))
     rank = {name: k for k, name in enumerate(_ORDER)}
     return sorted(found, key=lambda name: (rank.get(name, len(rank)), name))[:MAXIMUM_NAMED]
@@ -72,8 +74,11 @@ def _shown(kind: str, text: str) -> str:
 
 def misplaced(token: Token | None, accepted: Iterable[str], lexer: Lexer) -> ParseError:
     """The error for `token` (None: the end of the text) where one of `accepted` fits."""
-    things = expected_things(accepted)
     kind, before = lexer.before, lexer.before_text
+    accepted = set(accepted)
+    if kind in _OPERAND_ENDS and accepted & {"IF", "UNTIL"}:
+        accepted.add("INFIX")  # the parser has closed the expression before it stumbled
+    things = expected_things(accepted)
     at_start = token is not None and not lexer.source.text[: token.start].strip()
     behind = "" if kind == "_SEPARATOR" or at_start else f" after {_shown(kind, before)}"
     found = "the end of the text" if token is None else _shown(token.type, token.text)
@@ -82,7 +87,7 @@ def misplaced(token: Token | None, accepted: Iterable[str], lexer: Lexer) -> Par
     if unclosed is not None:
         return unclosed
     return ParseError(
-        message, location=_location(token, lexer), suggestion=_slip(token, set(accepted), lexer)
+        message, location=_location(token, lexer), suggestion=_slip(token, accepted, lexer)
     )
 
 
@@ -122,8 +127,8 @@ def _slip(token: Token | None, accepted: set[str], lexer: Lexer) -> str | None:
     text, kind = token.text, token.type
     if "PROGRAM" in accepted or (kind == "NAME" and "MAPPING" in accepted):
         return "statements stand in a program: program name(inputs) -> (outputs) { ... }"
-    if kind == "REDUCER":
-        if "NAME" in accepted and "INFIX" not in accepted and "INTEGER" not in accepted:
+    if kind == "REDUCER" and "INFIX" not in accepted:
+        if "NAME" in accepted and "INTEGER" not in accepted:
             return f"{text} is a reducer; to name something else so, write `{text}`"
         return (
             "a reducer stands in front of the whole right side; "
@@ -134,13 +139,19 @@ def _slip(token: Token | None, accepted: set[str], lexer: Lexer) -> str | None:
     if text == "==" and "EQUAL" in accepted:
         return "= defines, == compares"
     if kind == "EQUAL":
-        if lexer.before == "COLON":
-            return "write = alone"
+        if lexer.bracket == "[" and "RSQB" in accepted:
+            return "the [ in front of it is not closed"
         if "INFIX" in accepted:
             return "== compares, = defines; one statement stands on one line"
+    if kind == "COLON" and "EQUAL" in accepted:
+        return "write = alone"
+    if kind == "PROJECT":
+        return f"a number begins with a digit: 0{text}"
+    if "FROM" in accepted:
+        return "a scan says what it starts from: scan t < T from { ... } { ... }"
     if lexer.before == "NAME" and lexer.before_text == "call" and kind == "NAME":
         return f"a call names its version: call {text}@1(...)"
-    if "INFIX" in accepted and kind in ("NAME", "INTEGER", "NUMBER", "LPAR"):
+    if "INFIX" in accepted and kind in ("NAME", "INTEGER", "NUMBER", "LPAR", "REDUCER"):
         return _missing_reducer(token, lexer)
     return None
 

@@ -30,7 +30,7 @@ from einloom.ir.text.operators import (
     SUM,
     UNARY,
 )
-from einloom.ir.text.spelling import spell_value
+from einloom.ir.text.spelling import SPECIAL_CALLS, quoted, spell_value
 from einloom.ir.text.type_text import dtype_text
 from einloom.ir.types import Modular, Scalar
 
@@ -127,9 +127,13 @@ class ExpressionPrinter:
             first, second = ((x, PRODUCT + k, position) for k, x in enumerate(arguments))
             return ["ceil(", first, "/", second, ")"]
         else:
-            name = op if op in OPS else self.spell(op)
+            name = op if op in OPS else self.function_name(op)
             return [f"{name}(", *_separated(arguments, position), ")"]
         return ["(", *pieces, ")"] if own < level else pieces
+
+    def function_name(self, name: str) -> str:
+        """The name of a definition where it is defined or applied."""
+        return quoted(name) if name in SPECIAL_CALLS else self.spell(name)
 
     def prefix(self, apply: Apply, position: int) -> list[Piece]:
         symbol, own = _PREFIX_OF[apply.op]

@@ -13,13 +13,10 @@ from typing import NoReturn
 
 from einloom.ir.errors import Location, ParseError, Source
 from einloom.ir.ops import MONOIDS
-from einloom.ir.text.spelling import RESERVED, read_quoted_name
+from einloom.ir.text.spelling import RESERVED, VIEWS, read_quoted_name
 
 SCALAR, INDEX, EXTENT = 0, 1, 2
 """Positions of a name: a value, inside the brackets of an access, inside an extent."""
-
-VIEWS = ("final", "codes", "scales")
-"""What may be read of a tensor instead of its values: `final(RM)[p]`."""
 
 MAXIMUM_DEPTH = 100_000
 
@@ -43,22 +40,20 @@ class Token:
         return f"<{self.type} {self.text}>"
 
 
-_IDENTIFIER = r"(?:[^\W\d]|[^\x00-\x7f])(?:\w|[^\x00-\x7f\s])*"
-
 _PATTERN = re.compile(
-    rf"""[ \t\f]*(?:
+    r"""[ \t\f]*(?:
       (?P<NUMBER>nan\(0[xX][0-9a-fA-F]+\)j?
         |(?:[0-9]+\.[0-9]*(?:[eE][+-]?[0-9]+)?|[0-9]+[eE][+-]?[0-9]+)j?(?!\w)
         |[0-9]+j(?!\w))
     | (?P<MODULAR>zq[ ]*<[ ]*[0-9]+[ ]*>)
-    | (?P<NAME>{_IDENTIFIER})
-    | (?P<DIMENSIONS>[1-9][0-9]*(?:x[0-9]+)+(?!\w))
+    | (?P<NAME>(?:[^\W\d]|[^\x00-\x7f])(?:\w|[^\x00-\x7f\s])*)
+    | (?P<DIMENSIONS>[1-9][0-9]{0,17}(?:x[0-9]{1,18})+(?!\w))
     | (?P<INTEGER>(?:0[xX][0-9a-fA-F]+|[0-9]+)(?!\w))
-    | (?P<OPERATOR>\*\*|//|<<|>>|<=|>=|==|!=|->|[-+*/%|^&~<>=()\[\]{{}},:;?])
+    | (?P<OPERATOR>\*\*|//|<<|>>|<=|>=|==|!=|->|[-+*/%|^&~<>=()\[\]{},:;?])
     | (?P<NEWLINE>[\r\n]+)
     | (?P<QUOTED>`(?:[^`\\\r\n]|\\[^\r\n])*+`)
-    | (?P<AT>@(?:[0-9]+|\*)(?:x(?:[0-9]+|\*))*(?!\w))
-    | (?P<PROJECT>\.[0-9]+)
+    | (?P<AT>@(?:[0-9]{1,18}|\*)(?:x(?:[0-9]{1,18}|\*))*(?!\w))
+    | (?P<PROJECT>\.[0-9]{1,18}(?!\w))
     | (?P<STRING>"(?:[^"\\\r\n]|\\[^\r\n])*+")
     | (?P<COMMENT>\#[^\r\n]*)
     | (?P<END>\Z)
@@ -184,7 +179,7 @@ class Lexer:
             if kind in _TURNS:
                 self.turn(kind, spelled, start)
             yield token
-            self.before, self.before_text = kind, spelled
+            self.before, self.before_text = kind, text[start:at]  # backquotes included
 
     def word(self, word: str, start: int, end: int) -> str:
         """The type of the token that a word is here."""
@@ -303,18 +298,19 @@ class Lexer:
             )  # fmt: skip
         shown = f"{character} " if character.isprintable() else ""
         suggestion = _LOOKALIKES.get(character)
-        if suggestion is None and not character.isascii():
-            suggestion = "a name with such a character stands in backquotes"
         if suggestion is None and not character.isprintable():
             suggestion = "remove it; a program is plain text"
+        if suggestion is None and not character.isascii():
+            suggestion = "a name with such a character stands in backquotes"
         self.complain(
             f"unexpected character {shown}(U+{ord(character):04X})", at, at + 1, suggestion
         )
 
     def complain_of_closing(self, closing: str, at: int) -> NoReturn:
-        if not self.open_brackets:
+        bracket = self.bracket
+        if not bracket or (bracket == "{" and closing != "}"):
             self.complain(f"this {closing} closes nothing", at, at + 1)
-        start, bracket = self.open_brackets[-1][1], self.bracket
+        start = self.open_brackets[-1][1]
         line, column = self.source.line_and_column(start)
         self.complain(
             f"{closing} does not close the {bracket} of line {line}, column {column}",
@@ -350,7 +346,6 @@ _LOOKALIKES = {
     ".": "x.0 takes a component of a tuple; a number begins with a digit, as in 0.5",
     "!": "write not x, or != for different",
     "'": "write names bare or in backquotes, file names in double quotes",
-    "$": None,
-    "@": "a version is a whole number, as in sort@1",
+    "@": "@ stands in calls, as in sort@1; a product of matrices names its indices",
     "\\": "a statement goes on after an operator or a comma, and inside brackets",
 }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from einloom.ir.errors import EinloomError, ParseError, Source
 from einloom.ir.expressions import Expression
-from einloom.ir.program import Function, Module
+from einloom.ir.program import Definition, Function, Module
 from einloom.ir.text.build_module import ModuleBuilder
 from einloom.ir.text.complaints import misplaced
 from einloom.ir.text.lexer import EXTENT, INDEX, SCALAR, Lexer, Token
@@ -77,6 +77,13 @@ def parse_type(text: str | bytes, name: str = "<type>") -> TensorType:
     return result
 
 
+def parse_definitions(text: str | bytes, name: str = "<definitions>") -> tuple[Definition, ...]:
+    """The `fn` and `monoid` definitions of a text that holds nothing else. Raises ParseError."""
+    result = _run("definitions", Source(name, decoded(text, name)), SCALAR)
+    assert isinstance(result, tuple)
+    return result
+
+
 def decoded(text: str | bytes, name: str) -> str:
     """Bytes as UTF-8 text; ParseError names the first byte that is none."""
     if isinstance(text, str):
@@ -122,7 +129,7 @@ def _new_machine() -> _Machine:
         grammar,
         parser="lalr",
         lexer=Ready,
-        start=["module", "expression", "tensor_type"],
+        start=["module", "definitions", "expression", "tensor_type"],
         maybe_placeholders=False,
         transformer=builder,
     )
@@ -156,12 +163,15 @@ def _run(
     builder.locals = None if parameters is None else frozenset(parameters)
     builder.functions.update((f.name, len(f.parameters)) for f in functions)
     lexer = Lexer(source, position)
+    tokens = iter(lexer)
     try:
-        return machine.lark.parse(iter(lexer), start)
+        return machine.lark.parse(tokens, start)
     except UnexpectedToken as error:
         assert error.interactive_parser is not None
         accepted = error.interactive_parser.accepts()  # type: ignore[no-untyped-call]
         token = error.token if isinstance(error.token, Token) else None
+        if token is not None and token.type == "_SEPARATOR" and source.text[token.start] == "}":
+            token = next(tokens, None)  # a block ends a statement: what follows is misplaced
         complaint = misplaced(token, accepted, lexer)
     finally:
         builder.begin(_NOTHING)

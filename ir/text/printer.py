@@ -241,7 +241,8 @@ class Printer:
             case Function():
                 parameters = ", ".join(map(self.part, definition.parameters))
                 body = self.expressions.text(definition.body)
-                return f"fn {self.spell(definition.name)}({parameters}) = {body}"
+                name = self.expressions.function_name(definition.name)
+                return f"fn {name}({parameters}) = {body}"
             case Monoid():
                 left, right = self.spell(definition.left), self.spell(definition.right)
                 combined = self.expressions.text(definition.combine)

@@ -9,12 +9,20 @@ import struct
 
 from einloom.ir.expressions import Value
 from einloom.ir.ops import MONOIDS
+from einloom.ir.types import SCALARS
 
 RESERVED = frozenset(
     ("and", "cast", "False", "from", "if", "inf", "infj", "nan", "nanj", "not", "or", "True",
      "until", "where"),
 )  # fmt: skip
 """Words that name nothing unless they stand in backquotes. Reducers are reserved, too."""
+
+VIEWS = ("final", "codes", "scales")
+"""What may be read of a tensor instead of its values: `final(RM)[p]`."""
+
+SPECIAL_CALLS = frozenset(("iota", "complex", *VIEWS, *SCALARS))
+"""Names that are called like an operation and are none, casts among them; a definition may
+bear one, and is then called in backquotes."""
 
 PLAIN_NAME = re.compile(r"[^\W\d]\w*", re.ASCII)
 
@@ -32,6 +40,11 @@ def spell_name(name: str, reserved: frozenset[str] = frozenset()) -> str:
     plain = PLAIN_NAME.fullmatch(name) or name.isidentifier()
     if plain and name not in RESERVED and name not in MONOIDS and name not in reserved:
         return name
+    return quoted(name)
+
+
+def quoted(name: str) -> str:
+    """`name` in backquotes."""
     return "`" + "".join(map(_escape, name)) + "`"
 
 

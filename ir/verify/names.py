@@ -57,6 +57,7 @@ def symbols_are_bound(parts: Parts) -> Iterator[Complaint]:
             if isinstance(extent, Symbol):
                 bound.add(extent.name)
     known = sorted({*sizes, *bound})
+    indices = {index.name for index, _ in parts.found(Index)}
     reported: set[str] = set()
     for symbol, owner in parts.found(Symbol):
         if symbol.name in bound or symbol.name in reported:
@@ -73,14 +74,18 @@ def symbols_are_bound(parts: Parts) -> Iterator[Complaint]:
             )
         else:
             hint = near(symbol.name, known) or f"add an input that gives it: {symbol.name}: extent"
+            if symbol.name in indices:
+                hint = f"an extent cannot depend on an index; write: if ... < {symbol.name}"
             message = f"the extent {symbol.name} is bound by no input"
             yield complaint(message, symbol, owner, hint=hint)
 
 
 def indices_are_no_symbols(parts: Parts) -> Iterator[Complaint]:
     """A name is an index or an extent, not both: the text could not tell them apart."""
-    symbols = {symbol.name for symbol, _ in parts.found(Symbol)}
-    symbols |= {item.name for item in parts.module.inputs if item.type is None}
+    symbols = {item.name for item in parts.module.inputs if item.type is None}
+    for item in parts.module.inputs:
+        if item.type is not None:
+            symbols.update(*(ext.symbols_in(extent) for extent in item.type.extents))
     used: list[tuple[str, Node, Node]] = [(i.name, i, owner) for i, owner in parts.found(Index)]
     used += [(n, r, owner) for r, owner in parts.found(Reduction) for n in r.indices]
     used += [(b.index, b, owner) for b, owner in parts.found(Bound)]

@@ -29,8 +29,10 @@ DECLARATIONS: tuple[Rule, ...] = (
     definitions.definitions_use_earlier_ones,
     definitions.definitions_expand_to_a_bounded_size,
     types.dtypes_are_valid,
+    types.casts_are_between_numbers,
     types.extents_are_integers,
     types.ranks_have_names,
+    statements.bounds_are_used,
 )
 
 STRUCTURE: tuple[Rule, ...] = (
@@ -41,21 +43,18 @@ STRUCTURE: tuple[Rule, ...] = (
     definitions.laws_are_known,
     types.blocks_fit_the_ranks,
     types.formats_fit_the_ranks,
-    types.encrypted_tensors_are_numbers,
     sections.mappings_fit_their_kernels,
 )
 
 TYPED: tuple[Rule, ...] = (
     # What needs the types of tensors or dtypes that are known to be valid.
     types.fills_are_representable,
-    types.casts_are_between_numbers,
+    types.encrypted_tensors_are_numbers,
     types.constants_have_all_their_data,
     definitions.function_bodies_are_typed,
     definitions.monoids_are_typed,
     statements.conditions_are_boolean,
-    statements.until_reads_single_values,
     statements.indices_are_integers,
-    statements.bounds_are_used,
     statements.views_fit_their_tensors,
     statements.accumulators_keep_the_kind,
     statements.calls_take_whole_tensors,

@@ -15,7 +15,7 @@ from einloom.ir.expressions import Access, Expression, Index, Literal, Symbol
 from einloom.ir.node import Node, postorder, rebuild
 from einloom.ir.ops import apply
 from einloom.ir.program import Einsum, Scan
-from einloom.ir.ranges import is_below, is_injective
+from einloom.ir.ranges import index_text, is_below, is_injective
 from einloom.ir.verify.complaints import Complaint, complaint
 from einloom.ir.verify.parts import Parts, Place, roots_of
 
@@ -56,17 +56,19 @@ def states_are_written_in_turn(parts: Parts) -> Iterator[Complaint]:
             wanted = first_state(owner) if is_first else newest(owner)
             if ext.equal(found, wanted) is not True:
                 part = "from" if is_first else "the body"
+                right = ", ".join(map(index_text, (wanted, *statement.indices[1:])))
                 yield complaint(
-                    f"{part} of the scan over {owner.index} writes {name} at {found}, "
-                    f"it must write it at {wanted}",
+                    f"{part} of the scan over {owner.index} writes {name} at "
+                    f"{index_text(found)}, it must write it at {index_text(wanted)}",
                     found,
                     statement,
-                    hint=f"{name}[{', '.join([str(wanted), *map(str, statement.indices[1:])])}]",
+                    hint=f"{name}[{right}]",
                 )
                 continue
             key = (name, statement.indices)
             if key in seen and statement.condition is None and seen[key].condition is None:
-                message = f"{name}[{', '.join(map(str, statement.indices))}] is written twice"
+                written = ", ".join(map(index_text, statement.indices))
+                message = f"{name}[{written}] is written twice in one iteration"
                 yield complaint(message, statement, hint="leave one of the two statements")
             seen[key] = statement
             yield from _covers_inner_scans(parts, statement, name, place, level)
@@ -176,15 +178,15 @@ def _check_read(
     inner = {n: e for n, e in extents.items() if n not in around}
     fresh = False  # whether the read may be of the iteration that runs, of all scans so far
     for level, scan in enumerate(place.scans):
-        if state_of is not None and scan is not state_of and not fresh:
+        if state_of is not None and scan != state_of and not fresh:
             continue
-        if scan is state_of and place.first[level]:
+        if scan == state_of and place.first[level]:
             message = f"from of the scan over {scan.index} reads its own state {name}"
             yield complaint(message, access, owner, hint="read what the state starts from")
             return
         if place.first[level]:
             continue
-        counted = _rank_over(scan, writes[name], level)
+        counted = _rank_over(scan, writes[name], level, scan == state_of)
         if counted is None:
             continue
         rank, offset = counted
@@ -192,20 +194,27 @@ def _check_read(
         current = _fixed(apply("add", Index(scan.index), Literal(offset)), around)
         if ext.equal(read, current) is not True:
             if not _is_before(read, current, scan.down, inner, condition):
-                yield _too_late(access, scan, offset, owner)
+                yield _too_late(access, scan, offset, owner, state_of is None)
             return
         fresh = True
-    if fresh and not any(write.order < position for write in writes[name]):
+    earlier = [write for write in writes[name] if write.order < position]
+    if state_of is not None:
+        level = place.scans.index(state_of)
+        earlier = [write for write in earlier if not write.place.first[level]]
+    if fresh and not earlier:
         scan = place.scans[-1]
-        counted = _rank_over(scan, writes[name], len(place.scans) - 1)
-        yield _too_late(access, scan, counted[1] if counted else 0, owner)
+        counted = _rank_over(scan, writes[name], len(place.scans) - 1, scan == state_of)
+        yield _too_late(access, scan, counted[1] if counted else 0, owner, False)
 
 
-def _rank_over(scan: Scan, writes: list[Write], level: int) -> tuple[int, int] | None:
+def _rank_over(scan: Scan, writes: list[Write], level: int, is_own: bool) -> tuple[int, int] | None:
     """The rank of a tensor that counts the iterations of a scan, and the offset of the cell
-    that an iteration writes; None where the tensor has no such rank."""
+    that an iteration writes; None where the tensor has no such rank. `is_own`: the tensor is a
+    state of this scan, so that both are known."""
+    if is_own:
+        return 0, 0 if scan.down else 1
     for write in writes:
-        inside = len(write.place.scans) > level and write.place.scans[level] is scan
+        inside = len(write.place.scans) > level and write.place.scans[level] == scan
         if not inside or write.place.first[level]:
             continue
         for rank, expression in enumerate(write.indices):
@@ -233,16 +242,16 @@ def _is_before(
     return is_below(read, current, extents, condition)
 
 
-def _too_late(access: Access, scan: Scan, offset: int, owner: Node) -> Complaint:
-    index = scan.index
-    newest_read = ext.simplify(
-        apply("add", Index(index), Literal(offset + 1 if scan.down else offset - 1))
-    )
+def _too_late(access: Access, scan: Scan, offset: int, owner: Node, is_written: bool) -> Complaint:
+    """`is_written`: the cell that the iteration itself writes can be read, too."""
+    index, step = scan.index, -1 if scan.down else 1
+    newest = offset if is_written else offset - step
+    limit = index_text(ext.simplify(apply("add", Index(index), Literal(newest))))
     side = "from" if scan.down else "up to"
     return complaint(
         f"{access} is not known to be computed when iteration {index} of the scan reads it",
         access,
         owner,
-        hint=f"iteration {index} reads {access.tensor} {side} {newest_read}: shift the read, "
+        hint=f"iteration {index} reads {access.tensor} {side} {limit}: shift the read, "
         "or restrict it with if",
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from einloom.ir import extents as ext
 from einloom.ir.errors import ShapeError
 from einloom.ir.expressions import Access
-from einloom.ir.names import nested_statements, own_names
+from einloom.ir.names import counted, nested_statements, own_names
 from einloom.ir.node import Node, postorder
 from einloom.ir.program import Call, Constant, Einsum, Kernel, Layout, Mapping, Scan, Statement
 from einloom.ir.types import TensorType
@@ -125,8 +125,8 @@ def layouts_fit_their_tensors(parts: Parts) -> Iterator[Complaint]:
         labels = [rank.name for rank in type_.ranks]
         if layout.strides and len(layout.strides) != len(labels):
             yield complaint(
-                f"the layout of {name} has {len(layout.strides)} strides, "
-                f"{name} has {len(labels)} ranks",
+                f"the layout of {name} has {counted(len(layout.strides), 'stride')}, "
+                f"{name} has {counted(len(labels), 'rank')}",
                 layout,
                 hint=f"its type is {type_}",
                 kind=ShapeError,
@@ -140,7 +140,7 @@ def storage_is_free_to_reuse(parts: Parts) -> Iterator[Complaint]:
     """A tensor overwritten through `alias` or handed over by `donate` is not read later."""
     inputs = {item.name for item in parts.module.inputs if item.type is not None}
     donated = {layout.tensor for layout in parts.module.layouts if layout.donate}
-    aliased = [layout.alias for layout in parts.module.layouts if layout.alias is not None]
+    reused: set[str] = set()
     for layout in parts.module.layouts:
         name = layout.tensor
         if name not in parts.types.tensors:
@@ -154,8 +154,9 @@ def storage_is_free_to_reuse(parts: Parts) -> Iterator[Complaint]:
                 yield complaint(message, layout)
         if layout.alias is not None:
             yield from _alias(parts, layout, layout.alias, inputs, donated)
-            if aliased.count(layout.alias) > 1:
+            if layout.alias in reused:
                 yield complaint(f"two tensors are stored in {layout.alias}", layout)
+            reused.add(layout.alias)
 
 
 def _alias(

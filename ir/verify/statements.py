@@ -8,10 +8,11 @@ from einloom.ir import extents as ext
 from einloom.ir.errors import DTypeError, EinloomError, UnsupportedError
 from einloom.ir.expressions import Access, Expression, Index, Literal, Symbol
 from einloom.ir.names import nested_statements, own_names
-from einloom.ir.node import Node, postorder
+from einloom.ir.node import Node
 from einloom.ir.ops import MONOIDS
 from einloom.ir.program import Call, Einsum, Scan
 from einloom.ir.promotion import Typing
+from einloom.ir.ranges import index_text
 from einloom.ir.types import BOOL, DType, Modular, Scalar, TensorType
 from einloom.ir.typing import Lookup, body_typings, fold_dtypes, typing_of
 from einloom.ir.verify.complaints import Complaint, complaint
@@ -43,20 +44,6 @@ def conditions_are_boolean(parts: Parts) -> Iterator[Complaint]:
                 hint="compare it with something: ... > 0",
                 kind=DTypeError,
             )
-
-
-def until_reads_single_values(parts: Parts) -> Iterator[Complaint]:
-    """`until` reads no index but those of scans, and nothing that takes a whole tensor."""
-    for place in parts.places:
-        scan = place.statement
-        if not isinstance(scan, Scan) or scan.until is None:
-            continue
-        for part in postorder(scan.until):
-            if isinstance(part, Access) and part.view == "final" and part.tensor in _own(scan):
-                message = f"until reads final({part.tensor}) of its own scan"
-                current = scan.index if scan.down else f"{scan.index}+1"
-                hint = f"the newest state is {part.tensor}[{current}, ...]"
-                yield complaint(message, part, scan, hint=hint)
 
 
 def _own(scan: Scan) -> set[str]:
@@ -98,7 +85,7 @@ def _integer(
         yield found
     elif not (isinstance(found.dtype, Scalar) and found.dtype.is_integer):
         yield complaint(
-            f"{what} must be an integer, {expression} is {found.dtype}",
+            f"{what} must be an integer, {index_text(expression)} is {found.dtype}",
             expression,
             access,
             owner,
@@ -224,7 +211,7 @@ def types_of_states_are_stated_once(parts: Parts) -> Iterator[Complaint]:
 
 
 def _is_first(statement: Einsum, scan: Scan) -> bool:
-    return any(first is statement for first in scan.initial)
+    return any(first == statement for first in scan.initial)
 
 
 def results_of_scans_with_until(parts: Parts) -> Iterator[Complaint]:

@@ -12,6 +12,7 @@ from einloom.ir import extents as ext
 from einloom.ir.errors import DTypeError, ShapeError
 from einloom.ir.expressions import Apply, Cast, Expression, Literal, Symbol, Value
 from einloom.ir.formats import format_problems
+from einloom.ir.names import counted
 from einloom.ir.node import Node, postorder
 from einloom.ir.program import Bound, Constant, Scan, Target
 from einloom.ir.promotion import numpy_dtype
@@ -135,8 +136,8 @@ def blocks_fit_the_ranks(parts: Parts) -> Iterator[Complaint]:
             if block and len(block) != len(type_.ranks):
                 shown = "x".join(map(str, block))
                 yield complaint(
-                    f"the block {shown} of {name} has {len(block)} extents, "
-                    f"{name} has {len(type_.ranks)} ranks",
+                    f"the block {shown} of {name} has {counted(len(block), 'extent')}, "
+                    f"{name} has {counted(len(type_.ranks), 'rank')}",
                     type_,
                     owner,
                     kind=ShapeError,

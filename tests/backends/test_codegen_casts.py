@@ -74,15 +74,15 @@ def values_of(dtype: Scalar) -> Array:
     values = np.concatenate([edges, random.normal(size=100) * 100, random.normal(size=50) * 1e9])
     with np.errstate(all="ignore"):
         if dtype.kind == "complex":
-            return (values + 1j * np.roll(values, 7)).astype(kind)
-        return values.astype(kind)
+            return np.asarray(values + 1j * np.roll(values, 7), kind)
+        return np.asarray(values.astype(kind))
 
 
 def converted(array: Array, source: Scalar, result: Scalar) -> Array:
     """What a conversion gives: NumPy's, saturating where NumPy leaves it to the processor."""
     if source.kind == "complex" and result.kind != "complex":
         if result == bool_:
-            return array != 0
+            return np.asarray(array != 0)
         array = array.real
         source = f32 if source == c64 else f64
     if source.kind == "float" and result.is_integer:
