@@ -198,7 +198,8 @@ def contract_options(optimize: Any, memory_limit: Any) -> dict[str, Any]:
         found["method"] = optimize
     elif isinstance(optimize, list | tuple):
         steps = [s for s in optimize if not isinstance(s, str)]
-        found.update(method="given", path=tuple(tuple(int(k) for k in step) for step in steps))
+        path = ", ".join(f"({', '.join(str(int(k)) for k in step)})" for step in steps)
+        found.update(method="given", path=path)
     if memory_limit is not None:
         found["memory_limit"] = memory_limit
     return found

@@ -167,7 +167,7 @@ def ir_dtype(dtype: np.dtype[Any], what: str) -> Scalar:
 def output_array(out: Any) -> Array:
     """The memory of `out` as an exact `np.ndarray`.
 
-    Raises DTypeError for anything but an array of NumPy or torch, OutputError where it is read-only.
+    Raises DTypeError unless it is an array of NumPy or torch, OutputError where it is read-only.
     """
     library = library_of(out)
     if not isinstance(out, np.ndarray) and (library is None or library.name != "torch"):

@@ -14,7 +14,6 @@ import types
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
 from difflib import get_close_matches
-from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from einloom.ir.errors import Location, PassError, Source
@@ -188,7 +187,6 @@ def unknown_option(cls: type[Pass], name: str, where: Location | None = None) ->
 # ---- the types of options -----------------------------------------------------------------
 
 
-@cache
 def option_types(cls: type[Pass]) -> dict[str, Any]:
     """The options of a pass and their declared types, in order."""
     hints = get_type_hints(cls)

@@ -87,14 +87,14 @@ def legal_orders(
     while choices:
         if len(prefix) == len(names):
             yield tuple(prefix)
-        name = next((n for n in choices[-1] if _may_follow(n, prefix, counts, constraints)), None)
-        if name is None:
+        chosen = next((n for n in choices[-1] if _may_follow(n, prefix, counts, constraints)), None)
+        if chosen is None:
             choices.pop()
             if prefix:
                 counts[prefix.pop()] += 1
             continue
-        prefix.append(name)
-        counts[name] -= 1
+        prefix.append(chosen)
+        counts[chosen] -= 1
         choices.append(iter(list(counts)))
 
 

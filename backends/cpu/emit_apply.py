@@ -19,7 +19,7 @@ from einloom.backends.cpu.values import Value, constant, is_complex, number, reg
 from einloom.ir.errors import UnsupportedError
 from einloom.ir.ops import OPS
 from einloom.ir.promotion import Typing, op_typing, promote_typings
-from einloom.ir.types import BOOL, FLOAT, SIGNED, DType, Modular, bool_, i64
+from einloom.ir.types import BOOL, FLOAT, SIGNED, DType, Modular, Scalar, bool_, i64
 
 LONGEST_PRODUCT = 64  # powers with a literal exponent up to this are spelled out as products
 _AFFINE = ("add", "sub", "mul", "neg", "floordiv", "ceildiv", "mod", "max", "min")
@@ -149,7 +149,7 @@ def _select(builder: FunctionBuilder, operands: list[Value], typing: Typing) -> 
 
 
 def _special(op: str, operands: list[Value], site: Site) -> Parts | None:
-    """Code that depends on a literal: powers as products, comparisons that are known."""
+    """Powers with a literal exponent as products; integers compared without joining dtypes."""
     if op == "pow":
         exponent = operands[1].literal
         real = site.kind not in (BOOL, FLOAT, "complex") and not isinstance(site.dtype, Modular)
@@ -158,10 +158,14 @@ def _special(op: str, operands: list[Value], site: Site) -> Parts | None:
                 return constant(site.dtype, 1, site.lanes).parts
             base = convert(site.builder, operands[0], site.dtype).parts
             return emit_division.constant_power(site, base, exponent)
-    elif OPS[op].rule in ("compare", "order"):
-        known = emit_logic.settled_comparison(op, operands[0], operands[1], site)
-        return None if known is None else (known,)
+    elif OPS[op].rule in ("compare", "order") and all(map(_is_integer, operands)):
+        return (emit_logic.integer_comparison(site.builder, op, *operands),)
     return None
+
+
+def _is_integer(value: Value) -> bool:
+    dtype = value.dtype
+    return isinstance(dtype, Scalar) and (dtype.is_integer or dtype.kind == BOOL)
 
 
 # ---- across lanes -------------------------------------------------------------------------

@@ -1,14 +1,17 @@
 """Conversions between dtypes, and between registers and memory.
 
-NumPy's rules where it defines them; a float beyond the range of an integer dtype saturates and
-NaN gives 0. f64 reaches f16 with one rounding; everything reaches bf16 through f32, as in
-ml_dtypes, and integers reach f16 through f32, as in NumPy.
+The rules are those of `ir/casting.py`. Every number reaches f16 and bf16 with one rounding.
 """
 
 from __future__ import annotations
 
 from einloom.backends.cpu.builder import FunctionBuilder, bits_of, mangled, with_element
-from einloom.backends.cpu.emit_half import load_float16, narrow_to_odd, store_float16
+from einloom.backends.cpu.emit_half import (
+    integer_to_odd,
+    load_float16,
+    narrow_to_odd,
+    store_float16,
+)
 from einloom.backends.cpu.values import (
     Value,
     component,
@@ -31,6 +34,7 @@ from einloom.ir.types import (
     bool_,
     f16,
     f32,
+    f64,
     i64,
 )
 
@@ -153,9 +157,17 @@ def _float16_bits(builder: FunctionBuilder, value: Value, dtype: DType) -> str:
     value = settled(value)
     if kind_of(value.dtype) == COMPLEX:
         value = Value(component(value.dtype), value.parts[:1], value.lanes)
-    if dtype == f16 and scalar_register(value.dtype) == "double":
+    source, register = kind_of(value.dtype), scalar_register(value.dtype)
+    if register == "double":
         single = narrow_to_odd(builder, value.machine_type, value.only)
-    else:
+    elif dtype == bf16 and register == "i64":
+        signed = source == SIGNED
+        double, wide = integer_to_odd(builder, value.machine_type, value.only, signed)
+        single = narrow_to_odd(builder, wide, double)
+    elif dtype == bf16 and register == "i32":  # exact in f64
+        wide = register_type(f64, value.lanes)
+        single = narrow_to_odd(builder, wide, convert(builder, value, f64).only)
+    else:  # exact in f32, or beyond the range of f16
         single = convert(builder, value, f32).only
     return store_float16(builder, dtype, machine_type, single)
 

@@ -39,9 +39,14 @@ def remainder(site: Site, *operands: Parts) -> Parts:
 
 
 def ceiling_divide(site: Site, *operands: Parts) -> Parts:
-    """-((-a) // b)."""
+    """The least whole number not below a / b; by zero 0 for integers."""
     a, b = operands
-    return neg(site, floor_divide(site, neg(site, a), b))
+    if site.kind == FLOAT:
+        return neg(site, floor_divide(site, neg(site, a), b))
+    builder, t = site.builder, site.type
+    quotient, rest = _integer_division(site, a[0], b[0])
+    inexact = builder.compare("icmp ne", t, rest, site.number(0))
+    return (builder.op("add", t, quotient, builder.convert("zext", site.truth, inexact, t)),)
 
 
 def _integer_division(site: Site, a: str, b: str) -> tuple[str, str]:

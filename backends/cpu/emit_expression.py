@@ -14,7 +14,7 @@ from einloom.backends.cpu.values import Value
 from einloom.ir.errors import BackendError, EinloomError, UnsupportedError
 from einloom.ir.expressions import Apply, Cast, Expression, Literal, Local, Symbol
 from einloom.ir.loops import Across, HashLookup, Load, Search, Splat, Vector
-from einloom.ir.types import i64
+from einloom.ir.types import Scalar, i64
 
 Memo = dict[tuple[bytes, bool], Value]
 _REFUSED: dict[type[Expression], str] = {Search: "search", HashLookup: "hash lookup"}
@@ -42,8 +42,8 @@ class Scope:
 def evaluate(root: Expression, scope: Scope, memo: Memo, index: bool = False) -> Value:
     """Emit `root` and all that it needs; equal subexpressions are emitted once per memo.
 
-    A memo must not outlive a store or the block that it was filled in. In an index, 64-bit
-    sums and products of loop indices and extents are taken not to overflow.
+    A memo must not outlive a store or the block that it was filled in. An index is computed in
+    i64, and sums and products of loop indices and extents in it are taken not to overflow.
     """
     stack: list[tuple[Expression, bool, bool]] = [(root, index, False)]
     while stack:
@@ -53,7 +53,8 @@ def evaluate(root: Expression, scope: Scope, memo: Memo, index: bool = False) ->
             continue
         if expanded:
             try:
-                memo[key] = _emit(node, inside, scope, memo)
+                value = _emit(node, inside, scope, memo)
+                memo[key] = _as_index(value, scope) if inside else value
             except EinloomError as error:
                 raise _located(error, node) from None
             continue
@@ -120,6 +121,14 @@ def _emit(node: Expression, index: bool, scope: Scope, memo: Memo) -> Value:
             f"the CPU backend does not have {_REFUSED[type(node)]!r} ({type(node).__name__})"
         )
     raise BackendError(f"internal: {type(node).__name__} does not belong in a loop program")
+
+
+def _as_index(value: Value, scope: Scope) -> Value:
+    """Index expressions are computed in i64 throughout, but for truth values."""
+    integer = isinstance(value.dtype, Scalar) and value.dtype.is_integer
+    if value.literal is not None or not integer or value.dtype == i64:
+        return value
+    return convert(scope.builder, value, i64)
 
 
 def _flags(node: Apply, index: bool, arguments: list[Value], scope: Scope) -> Flags:

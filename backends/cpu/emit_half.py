@@ -122,7 +122,7 @@ def _float_bits_to_half(builder: FunctionBuilder, machine_type: str, bits: str) 
 
 
 def narrow_to_odd(builder: FunctionBuilder, machine_type: str, value: str) -> str:
-    """An f64 as an f32 rounded to odd, so that rounding it again to f16 rounds only once.
+    """An f64 as an f32 rounded to odd, so that rounding it again to 16 bits rounds only once.
 
     `machine_type` is double, or a vector of it. Where the nearest f32 is inexact and even, its
     odd neighbour on the other side of the value is taken.
@@ -146,3 +146,29 @@ def narrow_to_odd(builder: FunctionBuilder, machine_type: str, value: str) -> st
     step = builder.select(above, wide, number(wide, -1), up)
     step = builder.select(even, wide, step, number(wide, 0))
     return builder.convert("bitcast", wide, builder.op("add", wide, bits, step), single)
+
+
+def integer_to_odd(
+    builder: FunctionBuilder, machine_type: str, value: str, signed: bool
+) -> tuple[str, str]:
+    """An i64 as an f64 rounded to odd, and the f64 type: exact below 2^52, and above it the
+    lowest 12 bits are folded into one that stands for "some were set"."""
+    double = with_element(machine_type, "double")
+    opcode = "sitofp" if signed else "uitofp"
+
+    def n(constant: int) -> str:
+        return number(machine_type, constant)
+
+    size = value
+    if signed:
+        negative = builder.compare("icmp slt", machine_type, value, n(0))
+        opposite = builder.op("sub", machine_type, n(0), value)
+        size = builder.select(negative, machine_type, opposite, value)
+    large = builder.compare("icmp uge", machine_type, size, n(1 << 52))
+    low = builder.op("and", machine_type, value, n(0xFFF))
+    some = builder.compare("icmp ne", machine_type, low, n(0))
+    sticky = builder.select(some, machine_type, n(1 << 12), n(0))
+    high = builder.op("and", machine_type, value, n(~0xFFF))
+    folded = builder.op("or", machine_type, high, sticky)
+    chosen = builder.select(large, machine_type, folded, value)
+    return builder.convert(opcode, machine_type, chosen, double), double

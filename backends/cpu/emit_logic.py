@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from einloom.backends.cpu.builder import FunctionBuilder, with_element
 from einloom.backends.cpu.emit_arithmetic import Emit, Parts, Site, same
-from einloom.backends.cpu.values import Value, integer_range
-from einloom.ir.types import BOOL, COMPLEX, FLOAT, SIGNED, Scalar
+from einloom.backends.cpu.emit_cast import convert, settled
+from einloom.backends.cpu.values import Value, integer_range, kind_of, number
+from einloom.ir.promotion import promote
+from einloom.ir.types import BOOL, COMPLEX, FLOAT, SIGNED, i64, u64
 
 # Predicates on floats, signed integers, and what is held unsigned (bool too).
 _PREDICATES = {
@@ -33,23 +36,45 @@ def comparison(op: str) -> Emit:
     return emit
 
 
-def settled_comparison(op: str, a: Value, b: Value, site: Site) -> str | None:
-    """The outcome of comparing integers with a literal that their dtype cannot hold.
+_MIRRORED = {"lt": "gt", "le": "ge", "gt": "lt", "ge": "le", "eq": "eq", "ne": "ne"}
 
-    Such a literal would wrap; compared as the number it is, the answer is known. None where
-    neither operand is such a literal.
+
+def integer_comparison(builder: FunctionBuilder, op: str, a: Value, b: Value) -> str:
+    """Integers of any dtypes compared as the numbers that they are: nothing wraps.
+
+    A literal that does not fit the other side's dtype has a known outcome.
     """
-    if site.kind in (FLOAT, COMPLEX, BOOL) or not isinstance(site.dtype, Scalar):
-        return None
-    low, high = integer_range(site.dtype)
-    for value, swapped in ((a, True), (b, False)):
-        number = value.literal
-        if isinstance(number, int) and not low <= number <= high:
-            above = (number > high) != swapped  # whether the right operand is the greater one
-            outcome = {"eq": False, "ne": True, "lt": above, "le": above}.get(op, not above)
-            text = "true" if outcome else "false"
-            return f"splat (i1 {text})" if site.lanes > 1 else text
-    return None
+    for value, other, name in ((a, b, _MIRRORED[op]), (b, a, op)):
+        if value.literal is not None and other.literal is None:
+            whole, (low, high) = int(value.literal.real), integer_range(other.dtype)
+            if low <= whole <= high:
+                value = convert(builder, value, other.dtype)
+                return _compared(builder, name, other, value)
+            greater = whole > high
+            known = {"eq": False, "ne": True, "lt": greater, "le": greater}.get(name, not greater)
+            text = "true" if known else "false"
+            return f"splat (i1 {text})" if other.lanes > 1 else text
+    a, b = settled(a), settled(b)
+    kinds = kind_of(a.dtype), kind_of(b.dtype)
+    joined = promote(a.dtype, b.dtype)
+    if kind_of(joined) != FLOAT:
+        return _compared(builder, op, convert(builder, a, joined), convert(builder, b, joined))
+    if kinds[0] != SIGNED:
+        a, b, op = b, a, _MIRRORED[op]
+    # A signed number and a u64: a negative one is the lesser, whatever its bits say.
+    signed, unsigned = convert(builder, a, i64), convert(builder, b, u64)
+    t = signed.machine_type
+    truth = with_element(t, "i1")
+    bits = builder.compare(_PREDICATES[op][2], t, signed.only, unsigned.only)
+    negative = builder.compare("icmp slt", t, signed.only, number(t, 0))
+    if op in ("lt", "le", "ne"):
+        return builder.op("or", truth, negative, bits)
+    return builder.op("and", truth, builder.op("xor", truth, negative, number(truth, 1)), bits)
+
+
+def _compared(builder: FunctionBuilder, op: str, a: Value, b: Value) -> str:
+    (outcome,) = comparison(op)(Site(builder, a.dtype, a.lanes), a.parts, b.parts)
+    return outcome
 
 
 def bitwise(opcode: str) -> Emit:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from dataclasses import replace as replaced
 from functools import cache
 
+import numpy as np
+
 from einloom.backends.cpu.builder import lanes_of
 from einloom.ir.errors import UnsupportedError
 from einloom.ir.expressions import Value as LiteralValue
@@ -24,6 +26,7 @@ from einloom.ir.types import (
     f16,
     f32,
     f64,
+    i64,
 )
 
 
@@ -157,21 +160,27 @@ def constant(dtype: DType, value: LiteralValue, lanes: int = 1) -> Value:
     machine_type = register_type(dtype, lanes)
     kind = kind_of(dtype)
     if kind == COMPLEX:
-        pair = complex(value)
-        parts = (number(machine_type, pair.real), number(machine_type, pair.imag))
+        parts = (
+            number(machine_type, _as_float(value.real, dtype)),
+            number(machine_type, _as_float(value.imag, dtype)),
+        )
         return Value(dtype, parts, lanes)
     if kind == BOOL:
         return Value(dtype, (number(machine_type, int(bool(value))),), lanes)
     real = value.real if isinstance(value, complex) else value
     if kind == FLOAT:
-        return Value(dtype, (number(machine_type, _as_float(real)),), lanes)
+        return Value(dtype, (number(machine_type, _as_float(real, dtype)),), lanes)
     whole = real if isinstance(real, int) else _saturated(real, dtype)
     if isinstance(dtype, Modular):
         whole %= dtype.modulus
     return Value(dtype, (number(machine_type, whole),), lanes)
 
 
-def _as_float(value: float | int) -> float:
+def _as_float(value: float | int, dtype: DType) -> float:
+    """A number in the register that holds `dtype` or a part of it, rounded once."""
+    if isinstance(value, int) and -(2**63) <= value < 2**63:
+        kind = np.float32 if scalar_register(dtype) == "float" else np.float64
+        return float(np.int64(value).astype(kind))
     try:
         return float(value)
     except OverflowError:  # an integer beyond the range of f64
@@ -179,12 +188,13 @@ def _as_float(value: float | int) -> float:
 
 
 def _saturated(value: float, dtype: DType) -> int:
-    """What a cast of a float to an integer dtype gives: NaN is 0, the range saturates."""
-    least, greatest = integer_range(dtype)
+    """What a cast of a float to an integer dtype gives: NaN is 0, the range saturates.
+
+    A modular dtype takes the residue of the integer, which may be negative.
+    """
+    low, high = integer_range(i64 if isinstance(dtype, Modular) else dtype)
     if value != value:
         return 0
-    return (
-        int(min(max(value, least), greatest))
-        if abs(value) < 2.0**64
-        else (greatest if value > 0 else least)
-    )
+    if abs(value) >= 2.0**64:
+        return high if value > 0 else low
+    return min(max(int(value), low), high)

@@ -59,9 +59,10 @@ def read_array(name: str, path: str) -> Array:
         array = np.load(path, allow_pickle=False)
     except OSError as error:
         raise EinloomError(f"cannot read {path} for {name}: {error.strerror or error}") from None
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError):
+        # NumPy takes all that it cannot read for a pickle, and advises to load it unsafely.
         raise EinloomError(
-            f"cannot read {path} for {name}: {error}",
+            f"cannot read {path} for {name}: it is not an array in a .npy file",
             suggestion="it takes what numpy.save writes, without Python objects",
         ) from None
     if not isinstance(array, np.ndarray):

@@ -15,7 +15,7 @@ from einloom.ir.errors import ParseError
 ORDERS = ("C", "F", "A", "K")
 
 MOST_SORTED = 64
-"""Beyond this many labels only those of the output are sorted; NumPy has no more ranks than that."""
+"""Beyond this many labels only those of the output are sorted: NumPy has no more ranks."""
 
 
 def checked_order(order: object) -> str:
@@ -36,9 +36,9 @@ def result_order(
 ) -> tuple[int, ...]:
     """The ranks of the output from the outermost in memory to the innermost.
 
-    `strides`: of each operand, 0 for a rank that is broadcast. `all_fortran`: whether every operand
-    is contiguous in F order. Ranks of extent 1, and all ranks of an empty result, stay where C order
-    has them, because their place changes nothing.
+    `strides`: of each operand, 0 for a rank that is broadcast. `all_fortran`: whether every
+    operand is contiguous in F order. Ranks of extent 1, and all ranks of an empty result, stay
+    where C order has them, because their place changes nothing.
     """
     rank = len(spec.output)
     plain = tuple(range(rank))
@@ -46,10 +46,7 @@ def result_order(
         return plain
     if any(extents[label] == 0 for label in spec.output):
         return plain
-    if order in ("F", "A"):
-        wanted = plain[::-1]
-    else:
-        wanted = _kept_order(spec, extents, strides)
+    wanted = plain[::-1] if order in ("F", "A") else _kept_order(spec, extents, strides)
     wide = [k for k in wanted if extents[spec.output[k]] != 1]
     if wide == sorted(wide):
         return plain
@@ -94,7 +91,7 @@ def _steps(
 
 
 def _is_smaller(one: Mapping[int, int], other: Mapping[int, int]) -> bool | None:
-    """Whether every operand with both ranks has the smaller stride in `one`; None: there is none."""
+    """Whether each operand with both ranks has the smaller stride in `one`; None: none has both."""
     shared = [operand for operand in one if operand in other]
     if not shared:
         return None

@@ -75,6 +75,11 @@ def find_semiring(semiring: Semiring | str | None) -> Semiring:
         return SUM_PRODUCT
     if isinstance(semiring, Semiring):
         return semiring
+    if not isinstance(semiring, str):
+        raise ParseError(
+            f"a semiring is a name or a Semiring, not of type {type(semiring).__name__}",
+            suggestion="for example semiring='min,+', or einloom.define_semiring('min', '+')",
+        )
     if semiring in NAMED:
         return NAMED[semiring]
     reducer, comma, product = semiring.partition(",")

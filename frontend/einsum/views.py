@@ -34,5 +34,8 @@ def view_of(array: Array, labels: Sequence[Label], output: Sequence[Label]) -> A
         left = [x for k, x in enumerate(left) if k not in (first, second)] + [label]
     view = view.transpose([left.index(label) for label in output])
     if array.flags.writeable and not view.flags.writeable:
-        view.flags.writeable = True
+        try:
+            view.flags.writeable = True
+        except ValueError:  # memory that NumPy does not own; what stands on it is not known to it
+            return np.lib.stride_tricks.as_strided(array, view.shape, view.strides)
     return view

@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from einloom.ir.expressions import Access, Expression
+from einloom.ir.expressions import Expression
 from einloom.ir.infer import EinsumTyping, Inference
-from einloom.ir.node import postorder
 from einloom.ir.program import Call, Constant, Einsum, Kernel, Module, Scan, Statement
+from einloom.ir.rewrite.parts import parts_of
 from einloom.ir.types import TensorType
 
 # Orders of neighbouring slots start this far apart, so that slots can be put between them.
@@ -316,7 +316,6 @@ def tensors_read(statement: Statement) -> tuple[str, ...]:
             roots = []
     found: dict[str, None] = {}
     for root in roots:
-        for part in postorder(root):
-            if isinstance(part, Access):
-                found.setdefault(part.tensor)
+        for access in parts_of(root).accesses:
+            found.setdefault(access.tensor)
     return tuple(found)

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from einloom.ir import extents as ext
 from einloom.ir.expressions import Access, Cast, Expression, Index
-from einloom.ir.node import Node, child_nodes, postorder, with_children
+from einloom.ir.node import Node, child_nodes, with_children
 from einloom.ir.program import Bound, Einsum, Reduction
+from einloom.ir.rewrite.parts import parts_of
 from einloom.ir.types import TensorType, i64
 
 
@@ -22,7 +23,7 @@ def roots_of(statement: Einsum) -> list[Expression]:
 
 def indices_used(statement: Einsum) -> list[str]:
     """Index names of a statement, reduced ones included, in order of first appearance."""
-    names = dict.fromkeys(name for root in roots_of(statement) for name in ext.indices_in(root))
+    names = dict.fromkeys(name for root in roots_of(statement) for name in parts_of(root).indices)
     names.update(dict.fromkeys(n for r in statement.reductions for n in r.indices))
     return list(names)
 
@@ -91,7 +92,7 @@ def _with_rebuilt(
     current: Expression, inside: bool, done: Mapping[tuple[int, bool], Expression]
 ) -> Expression:
     def change(child: Node) -> Node:
-        return done.get((id(child), inside), child)  # type: ignore[arg-type]
+        return done.get((id(child), inside), child)
 
     return with_children(current, change)
 
@@ -201,8 +202,8 @@ def _told(statement: Einsum, types: Mapping[str, TensorType]) -> dict[str, Expre
                 if isinstance(expression, Index):
                     found.setdefault(expression.name, extent)
     for root in roots_of(statement):
-        for part in postorder(root):
-            if isinstance(part, Access) and part.padding is None:
+        for part in parts_of(root).accesses:
+            if part.padding is None:
                 extents = types[part.tensor].extents
                 extents = extents[1:] if part.view == "final" else extents
                 for expression, extent in zip(part.indices, extents, strict=False):

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from einloom.ir.expressions import Access, Apply, Expression
+from einloom.ir.expressions import (
+    Access,
+    Apply,
+    Expression,
+    Index,
+    Literal,
+    Local,
+    Symbol,
+)
 from einloom.ir.node import child_nodes, with_children
 from einloom.ir.ops import is_flat
 from einloom.ir.rewrite.laws import EXACT
@@ -29,6 +37,11 @@ class Normalizer:
     report: Report
     done: dict[tuple[bytes, bool], Expression] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        # Whether some rule starts with a leaf; mostly none does, and leaves need no visit.
+        names = ("Index", "Literal", "Symbol", "Local")
+        self.leaves = any(name in self.rules.expressions for name in names)
+
     def normal(self, root: Expression, inside_index: bool = False) -> Expression:
         """`root` with all rules applied until none fires."""
         # Entries: an expression to visit, or ("build", it), or ("same", it, what it became).
@@ -43,11 +56,11 @@ class Normalizer:
             if task == "visit":
                 below = inside or isinstance(current, Access)
                 stack.append(("build", current, inside, None))
-                stack.extend(
-                    ("visit", child, below, None)
-                    for child in child_nodes(current)
-                    if isinstance(child, Expression) and (child.digest, below) not in self.done
-                )
+                for child in child_nodes(current):
+                    if isinstance(child, Index | Literal | Symbol | Local) and not self.leaves:
+                        self.done[(child.digest, below)] = child
+                    elif isinstance(child, Expression) and (child.digest, below) not in self.done:
+                        stack.append(("visit", child, below, None))
             elif task == "build":
                 new = self._built(current, inside)
                 fired = self._fired(new, inside)

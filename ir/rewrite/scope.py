@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from einloom.ir.errors import EinloomError
-from einloom.ir.expressions import Access, Apply, Cast, Expression, Pack, Project, Symbol
+from einloom.ir.expressions import Apply, Cast, Expression, Pack, Project
 from einloom.ir.node import child_nodes, postorder
 from einloom.ir.ops import OPS, apply, is_flat
 from einloom.ir.promotion import Typing, op_typing, promote_typings
@@ -180,13 +180,3 @@ class Scope:
             return float(evaluate(extent, bound))
         except EinloomError:
             return float(LIKELY_EXTENT)
-
-
-def reads(expression: Expression) -> list[Access]:
-    """The accesses in an expression, those in index positions included."""
-    return [part for part in postorder(expression) if isinstance(part, Access)]
-
-
-def symbols(expression: Expression) -> set[str]:
-    """Names of the symbols in an expression."""
-    return {part.name for part in postorder(expression) if isinstance(part, Symbol)}

@@ -24,12 +24,14 @@ def pruned(module: Module, graph: Graph, note: Note) -> Module:
     if not module.mappings and not module.layouts:
         return module
     kernels = {s.name: s for s in module.body if isinstance(s, Kernel)}
-    mappings = tuple(
-        kept for m in module.mappings if (kept := _mapping(m, kernels.get(m.kernel), note))
-    )
+    mappings = [_mapping(m, kernels.get(m.kernel), note) for m in module.mappings]
     tensors = set(graph.types) - set(graph.removed)
-    layouts = tuple(kept for x in module.layouts if (kept := _layout(x, tensors, graph, note)))
-    return replace(module, mappings=mappings, layouts=layouts)
+    layouts = [_layout(layout, tensors, graph, note) for layout in module.layouts]
+    return replace(
+        module,
+        mappings=tuple(m for m in mappings if m is not None),
+        layouts=tuple(layout for layout in layouts if layout is not None),
+    )
 
 
 def _mapping(mapping: Mapping, kernel: Kernel | None, note: Note) -> Mapping | None:

@@ -63,7 +63,7 @@ def literal_of(value: Value, dtype: DType) -> Literal | None:
         return Literal(bool(value))
     if dtype.is_integer:
         whole = converted(value, dtype)
-        return Literal(whole) if whole == value else None  # type: ignore[arg-type]
+        return Literal(whole) if whole == value else None
     return Literal(complex(value) if dtype.kind == COMPLEX else float(value))  # type: ignore[arg-type]
 
 

@@ -67,11 +67,11 @@ def _always_holds(part: Expression, scope: Scope) -> bool:
         case "lt", (a, b):
             return is_below(a, b, extents)
         case "le", (a, b):
-            return is_below(a, ext.apply("add", b, Literal(1)), extents)
+            return is_below(a, apply("add", b, Literal(1)), extents)
         case "gt", (a, b):
             return is_below(b, a, extents)
         case "ge", (a, b):
-            return is_below(b, ext.apply("add", a, Literal(1)), extents)
+            return is_below(b, apply("add", a, Literal(1)), extents)
     return False
 
 

@@ -27,9 +27,10 @@ from einloom.ir.rewrite.indices import (
     without_reduced,
 )
 from einloom.ir.rewrite.laws import absorbs, distributes, merges, weakest
+from einloom.ir.rewrite.parts import parts_of
 from einloom.ir.rewrite.patterns import Match
 from einloom.ir.rewrite.rule import Edit, StatementRule
-from einloom.ir.rewrite.scope import Scope, reads
+from einloom.ir.rewrite.scope import Scope
 from einloom.ir.rules.folds import fold_dtype
 
 SOURCE = "arXiv 2509.20020, nesting and denesting of einsum expressions"
@@ -69,7 +70,9 @@ def inner_has_one_reader(match: Match, scope: Scope) -> bool:
     roots = [statement.body, *statement.indices]
     if statement.condition is not None:
         roots.append(statement.condition)
-    places = [access for root in roots for access in reads(root) if access.tensor == name]
+    places = [
+        access for root in roots for access in parts_of(root).accesses if access.tensor == name
+    ]
     same = isinstance(statement.body, Apply) and statement.body.arguments.count(match["access"]) > 1
     return len(places) == 1 and not same
 
@@ -198,9 +201,9 @@ def _separable(statement: Statement, scope: Scope) -> Iterator[Match]:
     body, fold = statement.body, statement.reductions[-1]
     if not isinstance(body, Apply) or not is_flat(body.op) or len(statement.targets) != 1:
         return
-    uses = [set(ext.indices_in(factor)) for factor in body.arguments]
+    uses = [set(parts_of(factor).indices) for factor in body.arguments]
     seen: set[tuple[int, ...]] = set()
-    found = []
+    found: list[tuple[float, int, Match]] = []
     for name in fold.indices:
         inside = tuple(k for k, used in enumerate(uses) if name in used)
         if not inside or len(inside) == len(uses) or inside in seen:
@@ -211,7 +214,7 @@ def _separable(statement: Statement, scope: Scope) -> Iterator[Match]:
         folded = tuple(
             n for n in fold.indices if n not in outside and any(n in uses[k] for k in inside)
         )
-        split = {
+        split: Match = {
             "statement": statement,
             "fold": fold,
             "folded": folded,
@@ -220,8 +223,8 @@ def _separable(statement: Statement, scope: Scope) -> Iterator[Match]:
             "place": inside[0],
         }
         found.append((_split_cost(split, scope), len(found), split))
-    for _, _, split in sorted(found, key=lambda item: item[:2]):
-        yield split
+    for _, _, best in sorted(found, key=lambda item: item[:2]):
+        yield best
 
 
 def _volume(indices: set[str], scope: Scope) -> float:
@@ -240,7 +243,7 @@ def _cost_of(factors: list[Expression], op: str, more: int, scope: Scope) -> flo
 
 def _split_cost(split: Match, scope: Scope) -> float:
     op = split["statement"].body.op
-    inner = {n for factor in split["inner"] for n in ext.indices_in(factor)}
+    inner = {n for factor in split["inner"] for n in parts_of(factor).indices}
     outer = _all_indices(split["statement"]) - set(split["folded"])
     return _volume(inner, scope) * _cost_of(split["inner"], op, 0, scope) + _volume(
         outer, scope
@@ -256,7 +259,7 @@ def folded_indices_are_absent_outside(match: Match, scope: Scope) -> bool:
     statement: Einsum = match["statement"]
     folded = set(match["folded"])
     others = [*match["outer"], *statement.indices]
-    used = {name for part in others for name in ext.indices_in(part)}
+    used = {name for part in others for name in parts_of(part).indices}
     return bool(folded) and folded.isdisjoint(used)
 
 
@@ -312,7 +315,7 @@ def _denested(match: Match, scope: Scope) -> Edit | None:
     folded = match["folded"]
     interface = [
         name
-        for name in dict.fromkeys(n for factor in match["inner"] for n in ext.indices_in(factor))
+        for name in dict.fromkeys(n for factor in match["inner"] for n in parts_of(factor).indices)
         if name not in folded and name not in scans
     ]
     part = scope.flat(body.op, *match["inner"])

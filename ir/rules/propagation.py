@@ -90,8 +90,9 @@ def _read_of_the_original(match: Match, scope: Scope) -> Expression:
     def change(current: Expression) -> Expression:
         return values.get(current.name, current) if isinstance(current, Index) else current
 
-    moved = rebuild_in_context(original, change, change)
-    return replace(moved, padding=access.padding, location=access.location)
+    indices = tuple(rebuild_in_context(e, change, change) for e in original.indices)
+    moved: Access = replace(access, tensor=original.tensor, indices=indices)
+    return moved
 
 
 # ---- uniform tensors ----------------------------------------------------------------------
@@ -133,7 +134,7 @@ def _single_value(statement: Constant) -> Value | None:
     if data != data[:size] * (len(data) // size):
         return None
     value = np.frombuffer(data[:size], numpy_dtype(dtype).newbyteorder("<"))[0]
-    return value.item() if dtype.name != "bf16" else float(value)  # type: ignore[no-any-return]
+    return value.item() if dtype.name != "bf16" else float(value)
 
 
 def is_inside_its_ranks(match: Match, scope: Scope) -> bool:

@@ -12,6 +12,7 @@ from einloom.ir.program import Einsum, Statement
 from einloom.ir.promotion import Typing
 from einloom.ir.rewrite.indices import reduced_indices, roots_of, substitute_statement
 from einloom.ir.rewrite.laws import ignores_repeats, merges, status
+from einloom.ir.rewrite.parts import parts_of
 from einloom.ir.rewrite.patterns import Match
 from einloom.ir.rewrite.rule import Edit, StatementRule
 from einloom.ir.rewrite.scope import Scope
@@ -68,7 +69,7 @@ def _merged(match: Match, scope: Scope) -> Edit:
 def _unused(statement: Statement, scope: Scope) -> list[str]:
     if not isinstance(statement, Einsum) or not statement.reductions:
         return []
-    used = {name for root in roots_of(statement) for name in ext.indices_in(root)}
+    used = {name for root in roots_of(statement) for name in parts_of(root).indices}
     return [name for name in reduced_indices(statement) if name not in used]
 
 

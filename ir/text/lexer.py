@@ -46,13 +46,14 @@ _PATTERN = re.compile(
         |(?:[0-9]+\.[0-9]*(?:[eE][+-]?[0-9]+)?|[0-9]+[eE][+-]?[0-9]+)j?(?!\w)
         |[0-9]+j(?!\w))
     | (?P<MODULAR>zq[ ]*<[ ]*[0-9]+[ ]*>)
-    | (?P<NAME>(?:[^\W\d]|[^\x00-\x7f])(?:\w|[^\x00-\x7f\s])*)
-    | (?P<DIMENSIONS>[1-9][0-9]{0,17}(?:x[0-9]{1,18})+(?!\w))
+    | (?P<NAME>[A-Za-z_\x80-\U0010ffff][^\x00-\x2f\x3a-\x40\x5b-\x5e\x60\x7b-\x7f\s]*)
+    | (?P<DIMENSIONS>[1-9][0-9]{0,17}(?:x[0-9]{1,18})++(?!\w))
     | (?P<INTEGER>(?:0[xX][0-9a-fA-F]+|[0-9]+)(?!\w))
-    | (?P<OPERATOR>\*\*|//|<<|>>|<=|>=|==|!=|->|[-+*/%|^&~<>=()\[\]{},:;?])
+    | (?P<OPERATOR>\*\*|//|<<|>>|<=|>=|==|!=|->|[-+*/%|^&~<>=()\[\]{},:?])
+    | (?P<SEMICOLON>;+)
     | (?P<NEWLINE>[\r\n]+)
     | (?P<QUOTED>`(?:[^`\\\r\n]|\\[^\r\n])*+`)
-    | (?P<AT>@(?:[0-9]{1,18}|\*)(?:x(?:[0-9]{1,18}|\*))*(?!\w))
+    | (?P<AT>@(?:[0-9]{1,18}|\*)(?:x(?:[0-9]{1,18}|\*))*+(?!\w))
     | (?P<PROJECT>\.[0-9]{1,18}(?!\w))
     | (?P<STRING>"(?:[^"\\\r\n]|\\[^\r\n])*+")
     | (?P<COMMENT>\#[^\r\n]*)
@@ -64,7 +65,7 @@ _PATTERN = re.compile(
 
 _OPERATORS = {
     "(": "LPAR", ")": "RPAR", "[": "LSQB", "]": "RSQB", "{": "LBRACE", "}": "RBRACE",
-    ";": "SEMICOLON", ",": "COMMA", ":": "COLON", "=": "EQUAL", "?": "QMARK", "->": "ARROW",
+    ",": "COMMA", ":": "COLON", "=": "EQUAL", "?": "QMARK", "->": "ARROW",
     "<": "LESSTHAN", ">": "MORETHAN", "|": "VBAR", "-": "MINUS", "~": "PREFIX",
     **dict.fromkeys(
         ("**", "//", "<<", ">>", "<=", ">=", "==", "!=", "+", "*", "/", "%", "^", "&"), "INFIX"
@@ -148,7 +149,8 @@ class Lexer:
                     spelled, at = found.group(1), found.end()
             elif kind == "OPERATOR":
                 kind = _OPERATORS[spelled]
-                if kind == "SEMICOLON" and self.bracket in ("", "{"):
+            elif kind == "SEMICOLON":
+                if self.bracket in ("", "{"):
                     self.pending, self.pending_at = ";", start
                     continue
             elif kind == "NEWLINE":

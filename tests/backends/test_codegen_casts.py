@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import ml_dtypes
@@ -78,6 +80,30 @@ def values_of(dtype: Scalar) -> Array:
         return np.asarray(values.astype(kind))
 
 
+# The finite bf16 values from -2^128 to 2^128, both of which stand for infinity, in order.
+BRAINS = [k * 2.0**-133 for k in range(128)]  # the subnormals' steps of 2^-133, up to 2^-126
+BRAINS += [(128 + m) * 2.0 ** (e - 7) for e in range(-126, 128) for m in range(128)] + [2.0**128]
+BRAINS = [-x for x in reversed(BRAINS[1:])] + BRAINS
+
+
+def nearest_bf16(array: Array) -> Array:
+    """The nearest bf16 of each number, compared exactly: ml_dtypes goes through f32."""
+    answers = []
+    for x in array.tolist():
+        above = bisect_left(BRAINS, x)
+        if not abs(x) < 2.0**128:  # infinite, NaN, or out of range
+            answers.append(x * np.inf)
+            continue
+        pair = BRAINS[above - 1], BRAINS[above]
+        gaps = Fraction(x) - Fraction(pair[0]), Fraction(pair[1]) - Fraction(x)
+        # Neighbours have positions of different parity, and zero, the middle one, is even.
+        even = (above - len(BRAINS) // 2) % 2 == 0
+        nearest = pair[1] if gaps[1] < gaps[0] or (gaps[0] == gaps[1] and even) else pair[0]
+        answers.append(np.inf * nearest if abs(nearest) == 2.0**128 else nearest)
+    signs = np.signbit(array.astype(np.float64))
+    return np.copysign(np.abs(np.array(answers)), np.where(signs, -1, 1)).astype(numpy_dtype(bf16))
+
+
 def converted(array: Array, source: Scalar, result: Scalar) -> Array:
     """What a conversion gives: NumPy's, saturating where NumPy leaves it to the processor."""
     if source.kind == "complex" and result.kind != "complex":
@@ -95,7 +121,7 @@ def converted(array: Array, source: Scalar, result: Scalar) -> Array:
                 whole.append(int(min(max(x, low), high)) if abs(x) < 1e20 else (low, high)[x > 0])
         return np.array([min(x, high) for x in whole], numpy_dtype(result))
     if result == bf16 and source not in (f32, bf16):
-        return array.astype(np.float32).astype(ml_dtypes.bfloat16)
+        return nearest_bf16(array)
     return array.astype(numpy_dtype(result))
 
 

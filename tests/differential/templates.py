@@ -136,6 +136,14 @@ def _halves(a: dict[str, Array]) -> Array:
     return np.stack(out)
 
 
+def _folded(x: Array) -> Array:
+    state = np.zeros(x.shape[1:], x.dtype)
+    with np.errstate(all="ignore"):
+        for row in x:
+            state = state[::-1] + row
+    return state
+
+
 LSE = (
     "monoid lse: (f64, f64) {\n"
     "  identity (-inf, 0.0)\n"
@@ -223,6 +231,11 @@ TEMPLATES: tuple[Template, ...] = (
              "  scan t < A from { S: {T}[t=A+1, j=B][0, j] = 0 } { S[t+1, j] = S[t, j] + X[t, j] }\n"
              "  Y[j] = final(S)[j]",
              lambda a: {"Y": _halves(a)[-1]}, NUMBERS),
+    template("scan final", {"X": "AB"},
+             "  scan t < A from { S: {T}[t=A+1, j=B][0, j] = 0 } "
+             "{ S[t+1, j] = S[t, B - 1 - j] + X[t, j] }\n"
+             "  Y[j] = final(S)[j]",
+             lambda a: {"Y": _folded(a["X"])}, ("i32", "i64", "u8", "f32", "f64")),
     template("scan down", {"X": "A"},
              "  scan t < A down from { Y: {T}[t=A+1][A] = 0 } { Y[t] = Y[t+1] + X[t] }",
              lambda a: {"Y": _halves({"X": a["X"][::-1]})[::-1]}, NUMBERS),

@@ -1,0 +1,195 @@
+"""Compiled forms of one spec: at most three, whatever sizes its operands come in.
+
+A spec of several operands is compiled for the contraction that suits the sizes of a call. Once
+three programs exist, later calls run the one that the cost model rates best for their sizes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from einloom.api import compile_module, contract_options, new_context
+from einloom.einsum_request import Request
+from einloom.executable import Executable, LayoutClass, kernels_for
+from einloom.frontend.einsum.program import RESULT, operand_name, symbol_names, to_module
+from einloom.frontend.einsum.spec import Label, Spec
+from einloom.ir.infer import infer
+from einloom.ir.promotion import numpy_dtype
+from einloom.ir.types import Scalar
+
+if TYPE_CHECKING:
+    from einloom.backends.cpu.launcher import Kernels
+    from einloom.passes.contraction.choose import Choice
+    from einloom.passes.contraction.network import Network
+    from einloom.passes.contraction.recognize import Contraction
+
+MOST_VARIANTS = 3
+
+Layouts = tuple[LayoutClass, ...]
+
+
+@dataclass(frozen=True)
+class FamilyKey:
+    """What all forms have in common. `spec` is canonical; `common` is the dtype computed in."""
+
+    spec: Spec
+    dtypes: tuple[Scalar, ...]
+    common: Scalar
+    order: tuple[int, ...]
+    operand_orders: tuple[tuple[int, ...] | None, ...]
+    layouts: Layouts
+    request: Request
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One compiled form: how it contracts (None: one loop nest), and the layouts it takes."""
+
+    choice: Choice | None
+    layouts: Layouts
+    kernels: Kernels
+
+    @property
+    def contraction(self) -> object:
+        return contraction_of(self.choice)
+
+
+class Family:
+    """The compiled forms of one key."""
+
+    def __init__(self, key: FamilyKey) -> None:
+        self.key = key
+        request = key.request
+        self.module = to_module(
+            key.spec,
+            key.dtypes,
+            semiring=request.semiring,
+            dtype=key.common,
+            order=key.order,
+            operand_orders=key.operand_orders,
+        )
+        if request.semiring.definitions:
+            from einloom.ir.verify import verify
+
+            verify(self.module)
+        self.symbols = symbol_names(key.spec)
+        self.dtype = numpy_dtype(infer(self.module).tensors[RESULT].dtype)
+        self.contraction = recognized(self.module, request)
+        self._variants: list[Variant] = []
+        self._lock = threading.Lock()
+
+    def variant(self, extents: dict[Label, int], layouts: Layouts) -> Variant:
+        """The form to run for these sizes; it may take more general layouts than asked for.
+
+        Where three forms exist and none of them takes these layouts, the layouts of the form
+        returned differ, and operands have to be copied to fit them.
+        """
+        sizes = {self.symbols[label]: extent for label, extent in extents.items()}
+        with self._lock:
+            if len(self._variants) >= MOST_VARIANTS and not self.is_limited:
+                return self._best(sizes, layouts)
+            choice = self.choice(sizes)
+            wanted = contraction_of(choice)
+            for variant in self._variants:
+                if variant.contraction == wanted and variant.layouts == layouts:
+                    return variant
+            variant = Variant(choice, layouts, self._compile(sizes, layouts))
+            self._variants.append(variant)
+            return variant
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether memory is limited, so that a form for other sizes might need too much."""
+        return self.key.request.memory_limit is not None
+
+    def choice(self, sizes: dict[str, int]) -> Choice | None:
+        """How the contraction is split for sizes of the symbols; None where there is nothing to."""
+        if self.contraction is None:
+            return None
+        return chosen(self.contraction, sizes, self.key.request)
+
+    def _best(self, sizes: dict[str, int], layouts: Layouts) -> Variant:
+        """The form that is fastest by the cost model; forms that need copies come last."""
+
+        def rating(variant: Variant) -> tuple[bool, float]:
+            needs_copies = any(map(_is_narrower, variant.layouts, layouts))
+            return needs_copies, self._seconds(variant, sizes)
+
+        return min(self._variants, key=rating)
+
+    def _seconds(self, variant: Variant, sizes: dict[str, int]) -> float:
+        from einloom.passes.contraction.cost import Plan, measured
+        from einloom.passes.contraction.network import Tree
+
+        if variant.choice is None or self.contraction is None:
+            return 0.0
+        network = sized(self.contraction, sizes)
+        plan = variant.choice.plan
+        tree = Tree(network, plan.tree.steps)
+        moved = Plan(network, tree, plan.finder, plan.sliced)
+        model = new_context(self.key.request.strict, sizes).cost_model
+        return measured(moved, self.contraction.dtype, model).seconds
+
+    def _compile(self, sizes: dict[str, int], layouts: Layouts) -> Kernels:
+        request = self.key.request
+        executable: Executable = compile_module(
+            self.module,
+            strict=request.strict,
+            extents=sizes,
+            optimize=request.contraction,
+            memory_limit=request.memory_limit,
+        )
+        named = {operand_name(k): layout for k, layout in enumerate(layouts)}
+        return kernels_for(executable.module, named, request.strict)
+
+
+def _is_narrower(compiled: LayoutClass, given: LayoutClass) -> bool:
+    """Whether code for one layout relies on more than another layout has."""
+    strides = any(
+        c is not None and c != g for c, g in zip(compiled[0], given[0], strict=True)
+    )
+    return strides or (compiled[1] and not given[1])
+
+
+def copies_needed(variant: Variant, layouts: Layouts) -> tuple[int, ...]:
+    """The operands that have to be copied so that this form can run on them."""
+    pairs = enumerate(zip(variant.layouts, layouts, strict=True))
+    return tuple(k for k, (compiled, given) in pairs if _is_narrower(compiled, given))
+
+
+def recognized(module: Any, request: Request) -> Contraction | None:
+    """The network of factors that a one-statement program is, where it can be split."""
+    from einloom.passes.contraction.recognize import Contraction, Recognizer
+
+    context = new_context(request.strict, {})
+    found = Recognizer(module, infer(module), context).read(module.body[0])
+    return found if isinstance(found, Contraction) else None
+
+
+def sized(contraction: Contraction, sizes: dict[str, int]) -> Network:
+    """The network of a contraction with the sizes of a call."""
+    from einloom.ir import extents as ext
+
+    known = {k: ext.evaluate(extent, sizes) for k, extent in enumerate(contraction.extents)}
+    return replace(contraction.network, sizes=known)
+
+
+def chosen(contraction: Contraction, sizes: dict[str, int], request: Request) -> Choice:
+    """The plan that the pass `contract` takes for these sizes."""
+    from einloom.passes.contract import Contract
+
+    options = contract_options(request.contraction, request.memory_limit)
+    context = new_context(request.strict, sizes)
+    now = replace(contraction, network=sized(contraction, sizes))
+    return Contract(**options).choice(now, context)
+
+
+def contraction_of(choice: Choice | None) -> object:
+    """What tells two plans apart, apart from sizes."""
+    if choice is None:
+        return None
+    steps: Sequence[Any] = choice.plan.tree.steps
+    return tuple((s.operands, s.kept, s.reduced) for s in steps), choice.plan.sliced
