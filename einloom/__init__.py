@@ -25,7 +25,8 @@ from einloom.options import options
 
 if TYPE_CHECKING:
     from einloom.api import TensorSpec, compile, interpret, load, parse
-    from einloom.einsum import einsum, einsum_path
+    from einloom.calls.einsum import einsum
+    from einloom.calls.path import einsum_path
     from einloom.executable import Executable
     from einloom.frontend.einsum.semiring import Semiring, define_semiring
     from einloom.ir.program import Module
@@ -42,8 +43,8 @@ _LAZY = {
     "TensorSpec": "einloom.api",
     "compile": "einloom.api",
     "define_semiring": "einloom.frontend.einsum.semiring",
-    "einsum": "einloom.einsum",
-    "einsum_path": "einloom.einsum",
+    "einsum": "einloom.calls.einsum",
+    "einsum_path": "einloom.calls.path",
     "interpret": "einloom.api",
     "load": "einloom.api",
     "parse": "einloom.api",

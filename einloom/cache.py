@@ -34,12 +34,19 @@ class CacheInfo:
 
 
 _memory: MemoryCache[Hashable, Any] = MemoryCache()
+_plans: MemoryCache[Hashable, Any] = MemoryCache(capacity=1024)
 _disk: DiskCache | None = None
 
 
 def memory_cache() -> MemoryCache[Hashable, Any]:
     """The one cache in memory; its keys say what kind of value they name."""
     return _memory
+
+
+def plan_cache() -> MemoryCache[Hashable, Any]:
+    """Plans of calls by dtypes, shapes and strides: small, and apart from compiled code, so that
+    calls of many shapes do not drive code out. `cache_info` does not count it."""
+    return _plans
 
 
 def disk_cache() -> DiskCache | None:
@@ -83,6 +90,7 @@ def cache_info() -> CacheInfo:
 def cache_clear() -> None:
     """Empty the cache in memory, and the one on disk unless it is switched off."""
     _memory.clear()
+    _plans.clear()
     disk = disk_cache()
     if disk is not None:
         disk.clear()

@@ -22,7 +22,6 @@ from einloom.ir.types import BOOL, COMPLEX, FLOAT, DType, Modular, Scalar, Tuple
 Array = NDArray[Any]
 
 
-@np.errstate(all="ignore")
 def cast(values: ArrayLike, dtype: DType) -> Array:
     """`values` converted to the NumPy dtype that stores `dtype`, by the rules above.
 
@@ -34,6 +33,13 @@ def cast(values: ArrayLike, dtype: DType) -> Array:
     array([  1,  -1, 127,   0], dtype=int8)
     """
     array = np.asarray(values)
+    if isinstance(dtype, Scalar) and array.dtype == numpy_dtype(dtype):
+        return array
+    with np.errstate(all="ignore"):
+        return _cast(array, dtype)
+
+
+def _cast(array: Array, dtype: DType) -> Array:
     if isinstance(dtype, Tuple) or array.dtype.names:
         return _cast_tuple(array, dtype)
     if isinstance(dtype, Modular):
@@ -41,8 +47,6 @@ def cast(values: ArrayLike, dtype: DType) -> Array:
     if not isinstance(dtype, Scalar):
         raise DTypeError(f"nothing is converted to {dtype}")
     target = numpy_dtype(dtype)
-    if array.dtype == target:
-        return array
     if array.dtype == numpy_dtype(bf16):
         array = array.astype(np.float32)
     if dtype.kind == BOOL:

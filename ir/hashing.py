@@ -89,6 +89,7 @@ class _Hasher:
 
     def parts(self) -> Parts:
         module = self.module
+        types: dict[TensorType, bytes] = {}
         for definition in module.definitions:
             yield self.definition(definition)
         for item in module.inputs:
@@ -96,7 +97,9 @@ class _Hasher:
                 yield b"extent" + _text(item.name) + _number(self.symbols, item.name)
                 continue
             number = _number(self.tensors, item.name)
-            yield b"input" + _text(item.name) + number + self.digest(item.type, {})
+            # equal types have equal digests: their symbols are numbered by the first of them
+            digest = types.get(item.type) or types.setdefault(item.type, self.digest(item.type, {}))
+            yield b"input" + _text(item.name) + number + digest
             self.labels[item.name] = [rank.name for rank in item.type.ranks]
         mapped = {mapping.kernel for mapping in module.mappings}
         self.ranks = {kernel: {} for kernel in mapped}

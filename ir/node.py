@@ -95,10 +95,12 @@ def child_nodes(parent: Node) -> Iterator[Node]:
     """Direct children in field order, tuples flattened."""
     for name in parent.compared:
         value = getattr(parent, name)
-        if isinstance(value, Node):
+        if isinstance(value, tuple):
+            for item in value:
+                if isinstance(item, Node):
+                    yield item
+        elif isinstance(value, Node):
             yield value
-        elif isinstance(value, tuple):
-            yield from (item for item in value if isinstance(item, Node))
 
 
 def postorder(root: Node) -> Iterator[Node]:
@@ -111,8 +113,12 @@ def postorder(root: Node) -> Iterator[Node]:
             yield current
         elif id(current) not in seen:
             seen.add(id(current))
-            stack.append((current, True))
-            stack.extend((child, False) for child in reversed(list(child_nodes(current))))
+            children = [(child, False) for child in child_nodes(current)]
+            if children:
+                stack.append((current, True))
+                stack.extend(reversed(children))
+            else:
+                yield current
 
 
 def with_children(parent: NodeT, change: Callable[[Node], Node]) -> NodeT:

@@ -79,7 +79,7 @@ def _rsqrt(x: Array) -> Array:
 
 
 def _ceildiv(a: Array, b: Array) -> Array:
-    return -np.floor_divide(-a, b)
+    return np.floor_divide(a, b) + (np.remainder(a, b) != 0)
 
 
 _LATTICE = (*_ac("exact"), Law("idempotent"))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from einloom.ir import extents as ext
-from einloom.ir.definitions import inline
 from einloom.ir.errors import ShapeError
 from einloom.ir.expressions import Access, Apply, Expression, Index
-from einloom.ir.node import postorder
 from einloom.ir.ops import apply
-from einloom.ir.program import Einsum, Function
+from einloom.ir.program import Einsum
 from einloom.ir.types import TensorType
 
 
@@ -86,25 +84,36 @@ def is_inside(
 
 def check_reach(
     statement: Einsum,
+    accesses: Iterable[Access],
     extents: Mapping[str, Expression],
     dimensions: Callable[[Access], tuple[Expression, ...]],
     tensors: Mapping[str, TensorType],
-    functions: Mapping[str, Function],
 ) -> None:
-    """Refuse a read that certainly leaves its tensor: constant sizes and no condition.
+    """Refuse a read or a write that certainly leaves its tensor: constant sizes and no
+    condition.
 
     Raises ShapeError naming the index expression, the value it reaches and the extent.
     """
     if statement.condition is not None:
         return
-    for part in postorder(inline(statement.body, functions)):
-        if not isinstance(part, Access) or part.padding is not None:
-            continue
-        for expression, limit in zip(part.indices, dimensions(part), strict=True):
-            # an index of the statement has the extent of what it reads; one of a scan may not
-            plain = isinstance(expression, Index) and extents.get(expression.name) == limit
-            if not plain:
-                _refuse_outside(part, expression, limit, extents)
+    for access in accesses:
+        if access.padding is None:
+            hint = f"pad the read, {access.tensor}?(0)[...], or restrict it: if ..."
+            _check_inside(access, dimensions(access), extents, hint)
+    for target in statement.targets:
+        write = Access(target.name, statement.indices, location=statement.location)
+        hint = "restrict the statement: if ..."
+        _check_inside(write, tensors[target.name].extents, extents, hint)
+
+
+def _check_inside(
+    access: Access, limits: tuple[Expression, ...], extents: Mapping[str, Expression], hint: str
+) -> None:
+    for expression, limit in zip(access.indices, limits, strict=True):
+        # an index of the statement has the extent of what it reads; one of a scan may not
+        plain = isinstance(expression, Index) and extents.get(expression.name) == limit
+        if not plain:
+            _refuse_outside(access, expression, limit, extents, hint)
 
 
 def index_text(expression: Expression) -> str:
@@ -117,13 +126,17 @@ def index_text(expression: Expression) -> str:
 
 
 def _refuse_outside(
-    access: Access, expression: Expression, limit: Expression, extents: Mapping[str, Expression]
+    access: Access,
+    expression: Expression,
+    limit: Expression,
+    extents: Mapping[str, Expression],
+    hint: str,
 ) -> None:
     size = ext.polynomial(limit)
     bounds = ext.interval(expression, extents)
     ranges = [ext.polynomial(extents[n]) for n in ext.indices_in(expression) if n in extents]
     if bounds is None or any(set(form) != {()} for form in ranges):
-        return
+        return  # an extent that is a symbol, or 0: then nothing is read
     if not set(size) <= {()} or not set(bounds[0]) <= {()} or not set(bounds[1]) <= {()}:
         return
     lowest, highest, extent = (form.get((), 0) for form in (bounds[0], bounds[1], size))
@@ -133,7 +146,7 @@ def _refuse_outside(
             f"index {index_text(expression)} of {access.tensor} reaches {reach}, "
             f"its extent is {extent}",
             location=access.location,
-            suggestion=f"pad the read, {access.tensor}?(0)[...], or restrict it: if ...",
+            suggestion=hint,
         )
 
 

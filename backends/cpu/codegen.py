@@ -8,6 +8,7 @@ from einloom.backends.cpu.builder import FunctionBuilder, ModuleBuilder, global_
 from einloom.backends.cpu.emit_expression import Scope
 from einloom.backends.cpu.emit_memory import BufferHandle, alias_metadata
 from einloom.backends.cpu.emit_statement import StatementEmitter
+from einloom.backends.cpu.library import entry_symbol
 from einloom.backends.cpu.target import Target
 from einloom.backends.cpu.values import Value, register_type
 from einloom.ir.errors import BackendError, UnsupportedError
@@ -22,11 +23,6 @@ from einloom.ir.loops import (
     While,
 )
 from einloom.ir.types import i64
-
-
-def entry_symbol(name: str) -> str:
-    """The symbol of a function's code; the prefix keeps `exp` and `malloc` free as names."""
-    return f"kernel.{name}"
 
 
 def emit(program: LoopProgram, target: Target) -> str:
@@ -57,7 +53,7 @@ def _function(
     inputs = [buffer.name for buffer in function.buffers if buffer.role == "in"]
     outputs = [buffer.name for buffer in function.buffers if buffer.role != "in"]
     scope.aliases = alias_metadata(builder, inputs, outputs + workspaces)
-    emitter = StatementEmitter(builder, scope, functions, entry_symbol)
+    emitter = StatementEmitter(builder, scope, functions)
     emitter.run(function.body)
     builder.line("ret i32 0")
     parameters = (

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import struct
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
-from einloom.backends.cpu.codegen import emit
 from einloom.backends.cpu.launcher import Kernels
 from einloom.backends.cpu.plan import Plan, plan_of
-from einloom.backends.cpu.target import Target, host
+from einloom.backends.cpu.target import Target, host, host_fingerprint
 from einloom.ir.loops import LoopProgram
 
 _HEAD = struct.Struct("<Q")
@@ -16,6 +19,7 @@ _HEAD = struct.Struct("<Q")
 def llvm(program: LoopProgram, *, target: Target | None = None, optimized: bool = False) -> str:
     """LLVM IR of a program, as emitted or after LLVM's passes."""
     from einloom.backends.cpu import jit
+    from einloom.backends.cpu.codegen import emit
 
     target = target or host()
     text = emit(program, target)
@@ -25,6 +29,7 @@ def llvm(program: LoopProgram, *, target: Target | None = None, optimized: bool 
 def assembly(program: LoopProgram, *, target: Target | None = None) -> str:
     """Assembly of a program."""
     from einloom.backends.cpu import jit
+    from einloom.backends.cpu.codegen import emit
 
     target = target or host()
     return jit.assembly(emit(program, target), target)
@@ -33,17 +38,26 @@ def assembly(program: LoopProgram, *, target: Target | None = None) -> str:
 def object_code(program: LoopProgram, *, target: Target | None = None) -> bytes:
     """A relocatable object file of a program."""
     from einloom.backends.cpu import jit
+    from einloom.backends.cpu.codegen import emit
 
     target = target or host()
     return jit.compile_object(emit(program, target), target)
 
 
+@cache
 def fingerprint() -> str:
-    """What machine code depends on besides the program: the machine's features, LLVM."""
-    import llvmlite
+    """What machine code depends on besides the program: the machine's features, LLVM.
 
-    target = host()
-    return f"{target.triple} {target.feature_text} llvmlite {llvmlite.__version__}"
+    llvmlite is not imported, so that code from the disk cache runs without it.
+    """
+    found = find_spec("llvmlite")
+    if found is None or found.origin is None:
+        return host_fingerprint()
+    version = Path(found.origin).with_name("_version.py")
+    try:
+        return f"{host_fingerprint()}\n{version.read_text('utf-8')}"
+    except OSError:
+        return f"{host_fingerprint()}\n{os.stat(found.origin).st_mtime_ns}"
 
 
 def compile_payload(program: LoopProgram) -> bytes:

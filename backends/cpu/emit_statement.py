@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from einloom.backends.cpu.accumulation import carried_updates, stored_updates
 from einloom.backends.cpu.builder import FunctionBuilder, global_name, phi_text
@@ -12,6 +12,7 @@ from einloom.backends.cpu.emit_cast import convert, settled, truth
 from einloom.backends.cpu.emit_expression import Memo, Scope, evaluate, evaluate_index
 from einloom.backends.cpu.emit_memory import store
 from einloom.backends.cpu.emit_workspace import Workspaces
+from einloom.backends.cpu.library import entry_symbol
 from einloom.backends.cpu.values import Value
 from einloom.ir.errors import BackendError, UnsupportedError
 from einloom.ir.expressions import Expression, Literal
@@ -50,12 +51,10 @@ class StatementEmitter:
         builder: FunctionBuilder,
         scope: Scope,
         functions: Mapping[str, LoopFunction],
-        entry_symbol: Callable[[str], str],
     ) -> None:
         self.builder = builder
         self.scope = scope
         self.functions = functions
-        self.entry_symbol = entry_symbol
         self.workspaces = Workspaces(builder)
         self._depth = 0
         self._copies = 1  # of what is being emitted, by unrolled loops around it
@@ -302,7 +301,7 @@ class StatementEmitter:
         parameters = self.workspaces.array("i64", [*scalars, *strides])
         end = self._slices(callee, scalars)
         result = builder.value(
-            f"call i32 {global_name(self.entry_symbol(callee.name))}"
+            f"call i32 {global_name(entry_symbol(callee.name))}"
             f"(ptr {bases}, ptr {parameters}, i64 0, i64 {end}, ptr %fault)"
         )
         failed, passed = builder.label("fault"), builder.label("passed")

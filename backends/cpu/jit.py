@@ -7,9 +7,9 @@ may compile at once. Loading needs llvmlite only where `object_loader` cannot re
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-from einloom.backends.cpu.codegen import entry_symbol
+from einloom.backends.cpu.library import Library
 from einloom.backends.cpu.object_loader import LoadedObject, is_for_this_system
 from einloom.backends.cpu.target import Target, host, llvm_for
 from einloom.ir.errors import BackendError
@@ -19,30 +19,6 @@ ResultT = TypeVar("ResultT")
 # Loops are not unrolled here: the vectoriser interleaves, and `unroll` is done by the emission.
 SPEED_LEVEL = 2
 CODE_LEVEL = 2
-
-
-class Code(Protocol):
-    """Loaded machine code."""
-
-    def address(self, symbol: str) -> int | None:
-        """Where a symbol is, None where the object does not define it."""
-
-
-class Library:
-    """Machine code in memory, freed when the last reference to this object goes.
-
-    Whoever calls an entry has to hold the library for as long as the call runs.
-    """
-
-    def __init__(self, code: Code) -> None:
-        self._code = code
-
-    def entry(self, name: str) -> int:
-        """The address of a function of the loop program. Raises BackendError for another name."""
-        address = self._code.address(entry_symbol(name))
-        if not address:
-            raise BackendError(f"internal: the compiled code has no kernel {name}")
-        return address
 
 
 def optimized(text: str, target: Target | None = None) -> str:

@@ -96,7 +96,7 @@ class Prepared:
                     strides = _contiguous(whole)
                 offset = 0
                 if buffer.item is not None:
-                    offset = whole.dtype.fields[f"f{buffer.item}"][1]  # type: ignore[index]
+                    offset = whole.dtype.fields[f"f{buffer.item}"][1]
                 offsets.append((position[buffer.tensor], offset))
                 parameters.extend(strides)
             slices = 1 if launch.slices is None else evaluate(launch.slices, symbols)

@@ -126,7 +126,8 @@ def storage_dtype(data: Any) -> np.dtype[Any]:
         if data == "bfloat16":
             import ml_dtypes
 
-            return np.dtype(ml_dtypes.bfloat16)
+            found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+            return found
         return np.dtype(data)
     return np.dtype([(name, storage_dtype(inner)) for name, inner in data])
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any, NoReturn, TypeAlias
@@ -53,10 +52,9 @@ class Parser(argparse.ArgumentParser):
             near = get_close_matches(wrong[1], COMMANDS, 1)
             hint = f"did you mean {near[0]}?" if near else f"commands: {', '.join(COMMANDS)}"
             message = f"there is no command {wrong[1]!r}; {hint}"
-        self.print_usage(sys.stderr)
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        self.exit(2, f"{self.prog}: error: {message}\n  {self.prog} --help shows what it takes\n")
 
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse does it, but what is left over is reported by the command's own parser."""
         found, rest = self.parse_known_args(args, namespace)
         if rest:

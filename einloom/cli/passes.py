@@ -32,8 +32,8 @@ def add(commands: Commands) -> None:
 
 
 def execute(arguments: Namespace, task: Task) -> int:
-    from einloom.passes.registry import ALL_PASSES
     from einloom.passes.options import unknown_pass
+    from einloom.passes.registry import ALL_PASSES
 
     if arguments.default:
         from einloom.passes.defaults import DEFAULT_PIPELINES

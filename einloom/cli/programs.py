@@ -176,33 +176,33 @@ def _operands(
 
     plain = parse_spec(text)
     if ELLIPSIS in plain.output or any(ELLIPSIS in labels for labels in plain.inputs):
-        for name, labels in zip(names, plain.inputs, strict=True):
-            if ELLIPSIS in labels and name not in shapes:
+        for name, typed in zip(names, plain.inputs, strict=True):
+            if ELLIPSIS in typed and name not in shapes:
                 raise UsageError(f"what ... stands for is open: --shape {name}=8x16")
     ranks = [
-        len(shapes[name]) if name in shapes else len(labels)
-        for name, labels in zip(names, plain.inputs, strict=True)
+        len(shapes[name]) if name in shapes else len(typed)
+        for name, typed in zip(names, plain.inputs, strict=True)
     ]
     spec = parse_spec(text, ranks)
+    terms = [[str(label) for label in labels] for labels in spec.inputs]
     sizes: dict[str, int] = {}
-    for name, labels in zip(names, spec.inputs, strict=True):
+    for name, labels in zip(names, terms, strict=True):
         for label, size in zip(labels, shapes.get(name, ()), strict=False):
-            sizes[str(label)] = max(size, sizes.get(str(label), 1))
-    labels = {str(label): None for labels in spec.inputs for label in labels}
-    for label in extents:
-        if label not in labels:
-            raise _unknown_label(label, list(labels))
-        if sizes.setdefault(label, extents[label]) not in (extents[label], 1):
+            sizes[label] = max(size, sizes.get(label, 1))
+    every = list(dict.fromkeys(label for labels in terms for label in labels))
+    for label, size in extents.items():
+        if label not in every:
+            raise _unknown_label(label, every)
+        if sizes.get(label, 1) not in (size, 1):
             raise ShapeError(
-                f"label {label} is {sizes[label]} in the operands, but --extent says "
-                f"{extents[label]}"
+                f"label {label} is {sizes[label]} in the operands, but --extent says {size}"
             )
-    assumed = [label for label in labels if label not in sizes]
-    for label in assumed:
-        sizes[label] = DEFAULT_EXTENT
+        sizes[label] = size
+    assumed = [label for label in every if label not in sizes]
+    sizes |= dict.fromkeys(assumed, DEFAULT_EXTENT)
     made: list[Any] = []
-    for name, terms in zip(names, spec.inputs, strict=True):
-        shape = shapes.get(name) or tuple(sizes[str(label)] for label in terms)
+    for name, labels in zip(names, terms, strict=True):
+        shape = shapes[name] if name in shapes else tuple(sizes[label] for label in labels)
         made.append(arrays[name] if name in arrays else TensorSpec(shape, dtypes.get(name, "f32")))
     return made, assumed
 

@@ -36,7 +36,7 @@ EXAMPLES = """\
   einloom run 'ij->ji' --input x0=matrix.npy --output .
 """
 
-FIRST_VALUES = 4
+FIRST_VALUES = 3
 MOST_RUNS, LEAST_RUNS, SECONDS_OF_RUNS = 101, 3, 1.0
 _UNSAFE = re.compile(r"[^\w.@+-]")
 
@@ -98,27 +98,27 @@ def execute(arguments: Namespace, task: Task) -> int:
 
 
 def print_results(task: Task, executable: Executable, results: Mapping[str, Any]) -> None:
-    """One row per result: type, shape, least, greatest, mean and first values."""
+    """One row per result: dtype, shape, least, greatest, mean and first values."""
     from einloom.report import Cell, Table
 
-    columns = ("result", "type", "shape", "min", "max", "mean", "first values")
+    columns = ("result", "dtype", "shape", "min", "max", "mean", "first values")
     rows: list[tuple[Cell, ...]] = []
     for name, type_ in executable.outputs.items():
-        for label, part in _fields(name, results[name]):
+        for label, part, dtype in _fields(name, results[name], type_.dtype):
             shape = "x".join(map(str, part.shape)) or "scalar"
-            rows.append((label, str(type_), shape, *_summary(part)))
+            rows.append((label, str(dtype), shape, *_summary(part)))
     table = Table(f"results of {executable.module.name}", columns, tuple(rows), numbers=(3, 4, 5))
     task.terminal.report(table)
 
 
-def _fields(name: str, array: Any) -> list[tuple[str, Any]]:
-    """An array, or the fields of a structured one."""
+def _fields(name: str, array: Any, dtype: Any) -> list[tuple[str, Any, Any]]:
+    """An array and its dtype, or those of the fields of a structured one."""
     if not array.dtype.names:
-        return [(name, array)]
+        return [(name, array, dtype)]
     return [
-        pair
+        found
         for k, field in enumerate(array.dtype.names)
-        for pair in _fields(f"{name}.{k}", array[field])
+        for found in _fields(f"{name}.{k}", array[field], dtype.items[k])
     ]
 
 
@@ -158,12 +158,14 @@ def repeated(executable: Executable, arrays: Mapping[str, Any]) -> list[float]:
 
 
 def print_times(task: Task, seconds: list[float], first_seconds: float) -> None:
-    from einloom.report import Quantity, Table
+    from einloom.report import Cell, Quantity, Table
 
     cells = (median(seconds), min(seconds), max(seconds), first_seconds)
-    row = (*(Quantity(cell, "seconds") for cell in cells), str(len(seconds)))
+    row: tuple[Cell, ...] = tuple(Quantity(cell, "seconds") for cell in cells)
     columns = ("median", "fastest", "slowest", "first, with compiling", "runs")
-    task.terminal.report(Table("time", columns, (row,), numbers=(0, 1, 2, 3, 4)))
+    task.terminal.report(
+        Table("time", columns, ((*row, str(len(seconds))),), numbers=(0, 1, 2, 3, 4))
+    )
 
 
 def check(task: Task, given: Given, arrays: Mapping[str, Any], results: Mapping[str, Any]) -> int:

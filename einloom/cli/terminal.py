@@ -17,7 +17,7 @@ PATIENCE_SECONDS = 2.0
 """Work that takes longer shows that it goes on."""
 
 _PROGRAM_STYLES = (
-    (r"#[^\n]*", "dim"),
+    (r"#[^\n]*", "bright_black"),
     (r"\b(program|fn|monoid|kernel|mapping|layout|scan|from|until|down|call|const|where|if|else)\b",
      "bold magenta"),
     (r"\b(for|while|let|alloc|check|launch|storage|parallel|serial|vector|unroll|carry|yield)\b",
@@ -78,9 +78,7 @@ class Terminal:
             stream.write(whole.plain())
             return
         console = _console(stream)
-        for position, table in enumerate(whole.tables):
-            if position:
-                console.print()
+        for table in whole.tables:
             console.print(_drawn(table))
 
     def code(self, text: str, language: str) -> None:

@@ -136,7 +136,7 @@ def open_states(
     names = [target.name for target in statement.targets]
     if not any(name in own for name in names):
         return
-    extents = work.extents(statement, scope, list(work.accesses(statement)))
+    extents = work.extents(statement, scope, work.survey(statement)[0])
     typings = body_typings(statement, work.lookup())
     for target, dtype in zip(statement.targets, work.dtypes(statement), strict=True):
         if target.name not in own:

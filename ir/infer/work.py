@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Iterator, MutableMapping
+from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
@@ -250,14 +250,21 @@ class Work:
             raise Unresolved
         return found
 
-    def accesses(self, statement: Einsum) -> Iterator[Access]:
-        roots = [statement.body, *statement.indices]
+    def survey(self, statement: Einsum) -> tuple[list[Access], list[str]]:
+        """What a statement reads, and its indices in order of first appearance."""
+        accesses: list[Access] = []
+        names: dict[str, None] = {}
+        roots = [*statement.indices, statement.body]
         if statement.condition is not None:
             roots.append(statement.condition)
         for root in roots:
             for part in postorder(root):
                 if isinstance(part, Access):
-                    yield part
+                    accesses.append(part)
+                elif isinstance(part, Index):
+                    names[part.name] = None
+        names.update(dict.fromkeys(n for r in statement.reductions for n in r.indices))
+        return accesses, list(names)
 
     def extents(
         self, statement: Einsum, scope: dict[str, Expression], accesses: list[Access]
@@ -304,17 +311,9 @@ class Work:
                         settle(expression.name, extent, target.name, statement.location)
         return {**scope, **{name: extent for name, (extent, _) in found.items()}}
 
-    def all_indices(self, statement: Einsum) -> list[str]:
-        roots = [*statement.indices, statement.body]
-        if statement.condition is not None:
-            roots.append(statement.condition)
-        names = dict.fromkeys(name for root in roots for name in ext.indices_in(root))
-        names.update(dict.fromkeys(n for r in statement.reductions for n in r.indices))
-        return list(names)
-
     def einsum(self, statement: Einsum, scope: dict[str, Expression]) -> EinsumTyping:
-        extents = self.extents(statement, scope, list(self.accesses(statement)))
-        names = self.all_indices(statement)
+        accesses, names = self.survey(statement)
+        extents = self.extents(statement, scope, accesses)
         for name in names:
             if name not in extents and self.trying:
                 extents[name] = UNKNOWN
@@ -333,7 +332,7 @@ class Work:
         for target, dtype in zip(statement.targets, dtypes, strict=True):
             self.target(statement, target, dtype, typing)
         if not self.trying:
-            check_reach(statement, typing.extents, self.dimensions, self.tensors, self.functions)
+            check_reach(statement, accesses, extents, self.dimensions, self.tensors)
         self.einsums[statement] = typing
         return typing
 

@@ -100,11 +100,12 @@ class EinsumRunner:
         for k in range(1, self.scatter_level + 1):
             # inner levels are folded into cells for one point of the outer ones at a time
             for name in [*self.mapped, *self.levels[k - 1].indices]:
-                chunks[name] = 1
+                chunks[name] = min(1, chunks[name])
         limit = min(self.around.memory_cap, max(WORKING_SET, self.around.memory_cap // 16))
-        moving = [name for name in order if chunks[name] != 1]
-        for name in moving[: max(0, len(moving) - MOST_AXES)]:
-            chunks[name] = 1
+        axes = sum(size != 1 for size in chunks.values())
+        for name in order:
+            if axes > MOST_AXES and chunks[name] > 1:
+                chunks[name], axes = 1, axes - 1
         for name in order:
             while chunks[name] > 1 and self.peak(chunks) > limit:
                 chunks[name] = -(-chunks[name] // 2)

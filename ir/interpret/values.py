@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -30,7 +31,7 @@ def converted(value: Value, dtype: DType) -> Value:
         return tuple(
             converted(part, item) for part, item in zip(components(value), dtype.items, strict=True)
         )
-    return cast(array_of(value), compute_dtype(dtype))
+    return cast(array_of(value), computing(dtype))
 
 
 def rounded(value: Value, dtype: DType) -> Value:
@@ -51,6 +52,12 @@ def stored(value: Value, dtype: DType) -> Array:
     for k, part in enumerate(parts):
         result[f"f{k}"] = part
     return result
+
+
+@cache
+def computing(dtype: DType) -> DType:
+    """The dtype that values of `dtype` are computed in."""
+    return compute_dtype(dtype)
 
 
 def components(value: Value) -> tuple[Value, ...]:
@@ -75,6 +82,7 @@ def mapped(function: Callable[..., Array], *values: Value) -> Value:
     return np.asarray(function(*values))
 
 
+@cache
 def item_size(dtype: DType) -> int:
     """Bytes per element while a value of `dtype` is computed."""
     if isinstance(dtype, Tuple):

@@ -79,6 +79,9 @@ class Normalizer:
         """`current` on its rewritten children. Flat operations stay flat."""
         below = inside or isinstance(current, Access)
         if not isinstance(current, Apply) or not is_flat(current.op) or inside:
+            children = [x for x in child_nodes(current) if isinstance(x, Expression)]
+            if all(self.done[(child.digest, below)] is child for child in children):
+                return current
             return with_children(
                 current,
                 lambda x: self.done[(x.digest, below)] if isinstance(x, Expression) else x,
@@ -99,13 +102,16 @@ class Normalizer:
 
     def _fired(self, expression: Expression, inside: bool) -> Expression | None:
         root = expression.op if isinstance(expression, Apply) else type(expression).__name__
-        for rule in self.rules.expressions.get(root, ()):
+        rules = self.rules.expressions.get(root)
+        if rules is None:
+            return None
+        for rule in rules:
             if inside and not rule.in_indices:
-                continue
-            if rule.validity != EXACT and not self.scope.may_use(rule.validity, expression):
                 continue
             new = first_match(rule, expression, self.scope)
             if new is None or new == expression:
+                continue
+            if rule.validity != EXACT and not self.scope.may_use(rule.validity, expression):
                 continue
             if not inside and not self.scope.same_typing(expression, new):
                 continue

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from einloom.ir.rewrite.graph import Graph, Slot
 
 LIKELY_EXTENT = 64
+# Rules of the op table by which the result has the promoted dtype of the operands.
+SAME_AS_OPERANDS = ("arithmetic", "no-bool", "no-complex", "power", "ordered", "bitwise", "select")
 
 
 def expression_cost(expression: Expression) -> float:
@@ -120,6 +122,8 @@ class Scope:
             return self.dtype(expression)
         arguments = expression.arguments[1 if expression.op == "select" else 0 :]
         try:
+            if OPS[expression.op].rule in SAME_AS_OPERANDS:
+                return self.typings.of(expression).dtype
             found = self.typings.of(arguments[0])
             for argument in arguments[1:]:
                 found = promote_typings(found, self.typings.of(argument))

@@ -106,9 +106,14 @@ def value_stands_outside(match: Match, scope: Scope) -> bool:
 
 
 def value_is_in_range(match: Match, scope: Scope) -> bool:
-    """The value lies in the range of the index, so that exactly one iteration is left."""
-    extent = scope.extents[match["index"]]
-    return is_inside(match["value"], extent, scope.extents)
+    """The value lies in the range of the index, so that exactly one iteration is left.
+
+    A plain index must have the same extent: it will stand where the fixed one stood.
+    """
+    value, extent = match["value"], scope.extents[match["index"]]
+    if isinstance(value, Index):
+        return ext.equal(scope.extents[value.name], extent) is True
+    return is_inside(value, extent, scope.extents)
 
 
 def _with_fixed_index(match: Match, scope: Scope) -> Edit:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from einloom.ir.errors import Source
-from einloom.ir.expressions import Expression, Symbol
+from einloom.ir.expressions import Expression, Literal, Symbol
 from einloom.ir.node import postorder
 from einloom.ir.ops import MONOIDS, OPS
 from einloom.ir.program import (
@@ -216,4 +216,6 @@ def symbols_of(extent: Expression) -> list[str]:
     """The symbols in an extent, which an input binds."""
     if isinstance(extent, Symbol):
         return [extent.name]
+    if isinstance(extent, Literal):
+        return []
     return [part.name for part in postorder(extent) if isinstance(part, Symbol)]

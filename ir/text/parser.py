@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable, Iterator
-from functools import cache
-from importlib.resources import files
+from contextlib import contextmanager
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from einloom.ir.errors import EinloomError, ParseError, Source
 from einloom.ir.expressions import Expression
 from einloom.ir.program import Definition, Function, Module
-from einloom.ir.text.build_module import ModuleBuilder
 from einloom.ir.text.complaints import misplaced
-from einloom.ir.text.lexer import EXTENT, INDEX, SCALAR, Lexer, Token
+from einloom.ir.text.lexer import EXTENT, INDEX, SCALAR, Lexer
+from einloom.ir.text.machine import Machine, Misplaced, idle_machines
 from einloom.ir.types import TensorType
-
-if TYPE_CHECKING:
-    from lark import Lark
 
 POSITIONS = {"scalar": SCALAR, "index": INDEX, "extent": EXTENT}
 
@@ -99,49 +96,6 @@ def decoded(text: str | bytes, name: str) -> str:
         ) from None
 
 
-# ---- lark ---------------------------------------------------------------------------------
-
-
-class _Machine:
-    """A parser and the builder that its grammar calls; it works on one text at a time."""
-
-    def __init__(self, lark: Lark, builder: ModuleBuilder) -> None:
-        self.lark = lark
-        self.builder = builder
-
-
-def _new_machine() -> _Machine:
-    from lark import Lark
-    from lark.lexer import Lexer as LarkLexer
-
-    class Ready(LarkLexer):
-        """Hands on tokens that were made already."""
-
-        def __init__(self, lexer_conf: Any) -> None:
-            pass
-
-        def lex(self, tokens: Iterator[Token]) -> Iterator[Token]:  # type: ignore[override]
-            return tokens
-
-    builder = ModuleBuilder()
-    grammar = files("einloom.ir.text").joinpath("program.lark").read_text("utf-8")
-    lark = Lark(
-        grammar,
-        parser="lalr",
-        lexer=Ready,
-        start=["module", "definitions", "expression", "tensor_type"],
-        maybe_placeholders=False,
-        transformer=builder,
-    )
-    return _Machine(lark, builder)
-
-
-@cache
-def _idle_machines() -> list[_Machine]:
-    """Machines that no call uses: threads that parse at once have one each, without a lock."""
-    return []
-
-
 def _run(
     start: str,
     source: Source,
@@ -150,13 +104,11 @@ def _run(
     parameters: Iterable[str] | None = None,
     functions: Iterable[Function] = (),
 ) -> Any:
-    from lark.exceptions import UnexpectedToken
-
-    idle = _idle_machines()
+    idle = idle_machines()
     try:
         machine = idle.pop()
     except IndexError:
-        machine = _new_machine()
+        machine = Machine()
     builder = machine.builder
     builder.begin(source)
     builder.symbols.update(symbols)
@@ -165,18 +117,30 @@ def _run(
     lexer = Lexer(source, position)
     tokens = iter(lexer)
     try:
-        return machine.lark.parse(tokens, start)
-    except UnexpectedToken as error:
-        assert error.interactive_parser is not None
-        accepted = error.interactive_parser.accepts()  # type: ignore[no-untyped-call]
-        token = error.token if isinstance(error.token, Token) else None
+        with collector_paused():
+            return machine.run(start, tokens)
+    except Misplaced as error:
+        token = error.token
         if token is not None and token.type == "_SEPARATOR" and source.text[token.start] == "}":
             token = next(tokens, None)  # a block ends a statement: what follows is misplaced
-        complaint = misplaced(token, accepted, lexer)
+        complaint = misplaced(token, error.accepted, lexer)
     finally:
         builder.begin(_NOTHING)
         idle.append(machine)
     raise complaint
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Nodes hold no cycles, and looking for some among millions takes a quarter of the time."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 _NOTHING = Source("<nothing>", "")

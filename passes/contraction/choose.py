@@ -62,7 +62,8 @@ def _plans(network: Network, wish: Wish, sliceable: frozenset[int]) -> Iterator[
     for finder, path in _paths(network, wish):
         tree = shaped(tree_of(network, path))
         for fitted, sliced in fitting(tree, wish.memory_limit, sliceable):
-            yield Plan(network, shaped(fitted), finder, sliced)
+            again = fitted if fitted is tree else shaped(fitted)
+            yield Plan(network, again, finder, sliced)
     few = len(network.terms) <= MOST_OPERANDS
     if wish.method == "none" or (few and wish.method == "auto"):
         yield Plan(network, shaped(unsplit(network)), "none")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Protocol
 
 from einloom.ir.types import COMPLEX, DType, Scalar
@@ -238,4 +238,9 @@ def finite(value: int | float) -> float:
 
 def counted(value: int) -> str:
     """A count for people: digits up to 99,999, then `1.23e+07`, whatever its size."""
-    return str(value) if value < 100_000 else f"{Decimal(value):.2e}"
+    if value < 100_000:
+        return str(value)
+    if value < INFEASIBLE:
+        return f"{value:.2e}"
+    exponent = math.floor(math.log10(value))  # exact enough, and fast on 100,000 digits
+    return f"{10 ** (math.log10(value) - exponent):.2f}e+{exponent}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from einloom.ir.casting import highest, lowest
 from einloom.ir.expressions import Access, Cast, Expression, Index, Literal
@@ -59,10 +60,9 @@ class _Emitter:
         self.names = names
         self.inference = inference
         self.steps = plan.tree.steps
+        self.nodes = tuple(Index(name) for name in contraction.names)
         self.values: list[Expression] = list(contraction.factors)
-        self.first_factor = list(range(len(self.values)))
-        for step in self.steps:
-            self.first_factor.append(min(self.first_factor[node] for node in step.operands))
+        self.mentions = [_mentions(value) for value in self.values]
         bounded = {bound.index: bound for bound in contraction.statement.bounds}
         self.bounded: Mapping[str, Bound] = bounded
         fixed = {contraction.names[index] for index in plan.sliced}
@@ -73,41 +73,43 @@ class _Emitter:
         if self.plan.sliced:
             return self.sliced()
         out: list[Statement] = [self.temporary(step) for step in self.steps[:-1]]
-        return [*out, self.result(self.body(self.steps[-1]), self.folds(self.steps[-1]))]
+        return [*out, self.result(self.steps[-1])]
 
     # -- single statements
 
     def temporary(self, step: Step) -> Einsum:
         """A step as a statement that defines a fresh tensor, which it becomes the value of."""
-        name = self.names.temporary(self.contraction.name)
-        indices = self.index_nodes(step.kept)
-        made = self.statement(Target(name), indices, self.body(step), self.folds(step))
-        self.values.append(Access(name, indices, location=self.contraction.statement.location))
+        target = Target(self.names.temporary(self.contraction.name))
+        indices = tuple(self.nodes[index] for index in step.kept)
+        location = self.contraction.statement.location
+        made = Einsum(
+            (target,), indices, self.body(step), self.folds(step),
+            bounds=self.bounds(target, step), location=location,
+        )  # fmt: skip
+        self.values.append(Access(target.name, indices, location=location))
+        names = frozenset(index.name for index in indices)
+        self.mentions.append(Mentions(names, names))
         return made
 
-    def result(self, body: Expression, folds: tuple[Reduction, ...]) -> Einsum:
-        """The statement that defines what the contraction defined, its left side unchanged."""
-        statement = self.contraction.statement
-        target = statement.targets[0]
-        if self.contraction.annotate:
-            target = Target(target.name, self.inference.tensors[target.name])
-        return self.statement(target, statement.indices, body, folds)
+    def result(self, step: Step) -> Einsum:
+        """The last step as the statement that defines what the contraction defined."""
+        target, statement = self.target(), self.contraction.statement
+        return replace(
+            statement,
+            targets=(target,),
+            body=self.body(step),
+            reductions=self.folds(step),
+            bounds=self.bounds(target, step),
+        )
 
-    def statement(
-        self,
-        target: Target,
-        indices: tuple[Expression, ...],
-        body: Expression,
-        folds: tuple[Reduction, ...],
-    ) -> Einsum:
-        location = self.contraction.statement.location
-        bounds = self.bounds(indices, body, folds, target)
-        return Einsum((target,), indices, body, folds, bounds=bounds, location=location)
+    def target(self) -> Target:
+        target = self.contraction.statement.targets[0]
+        if self.contraction.annotate:
+            return Target(target.name, self.inference.tensors[target.name])
+        return target
 
     def body(self, step: Step) -> Expression:
-        # In the order in which the user wrote what they stand for.
-        operands = sorted(step.operands, key=self.first_factor.__getitem__)
-        return apply(self.contraction.op, *(self.values[operand] for operand in operands))
+        return apply(self.contraction.op, *(self.values[operand] for operand in step.operands))
 
     def folds(self, step: Step) -> tuple[Reduction, ...]:
         if not step.reduced:
@@ -116,29 +118,17 @@ class _Emitter:
         reduced = tuple(self.contraction.names[index] for index in step.reduced)
         return (Reduction(self.contraction.monoid, reduced, location=first.location),)
 
-    def index_nodes(self, indices: Iterable[int]) -> tuple[Index, ...]:
-        return tuple(Index(self.contraction.names[index]) for index in indices)
-
-    def bounds(
-        self,
-        indices: tuple[Expression, ...],
-        body: Expression,
-        folds: tuple[Reduction, ...],
-        target: Target,
-    ) -> tuple[Bound, ...]:
-        """`where` for indices whose extent was stated, or that no access of this body settles."""
+    def bounds(self, target: Target, step: Step) -> tuple[Bound, ...]:
+        """`where` for indices whose extent was stated, or that no operand of a step settles."""
         settled: set[str] = set()
-        used: dict[str, None] = {}
-        for root in (*indices, body):
-            for part in postorder(root):
-                if isinstance(part, Index):
-                    used.setdefault(part.name)
-                elif isinstance(part, Access) and part.padding is None:
-                    settled.update(e.name for e in part.indices if isinstance(e, Index))
-        for fold in folds:
-            used.update(dict.fromkeys(fold.indices))
+        used: dict[str, None] = dict.fromkeys(self.contraction.names[i] for i in step.space)
+        for operand in step.operands:
+            settled |= self.mentions[operand].settled
+            used.update(dict.fromkeys(sorted(self.mentions[operand].used)))
         if target.type is not None:
-            settled.update(e.name for e in indices if isinstance(e, Index))
+            settled.update(
+                e.name for e in self.contraction.statement.indices if isinstance(e, Index)
+            )
         found: list[Bound] = []
         for name in used:
             if name in self.bounded:
@@ -162,20 +152,28 @@ class _Emitter:
         for step, varies in zip(self.steps, varying, strict=True):
             (inside if varies else before).append(self.temporary(step))
         total = self.names.plain(f"{self.contraction.name}_total")
-        kept = self.index_nodes(self.plan.network.output)
+        kept = tuple(self.nodes[index] for index in self.plan.network.output)
         last = self.values[-1]
         running = Access(total, (Index(counter), *kept))
         op = MONOIDS[self.contraction.monoid].op
         after = (apply("add", Index(counter), Literal(1)), *kept)
-        inside.append(self.statement(Target(total), after, apply(op, running, last), ()))
+        location = self.contraction.statement.location
+        inside.append(Einsum((Target(total),), after, apply(op, running, last), location=location))
         scan = Scan(
             counter,
             extent,
             (self.initial(total, counter, extent, kept),),
             tuple(inside),
-            location=self.contraction.statement.location,
+            location=location,
         )
-        return [*before, scan, self.result(Access(total, kept, view="final"), ())]
+        result = replace(
+            self.contraction.statement,
+            targets=(self.target(),),
+            body=Access(total, kept, view="final"),
+            reductions=(),
+            bounds=(),
+        )
+        return [*before, scan, result]
 
     def counter(self) -> tuple[str, Expression]:
         """The scan's index and its extent; the factors are rewritten to it where it is new.
@@ -195,6 +193,7 @@ class _Emitter:
             rest = apply("floordiv", rest, extent)
         digits[names[0]] = rest
         self.values = [_replaced(value, digits) for value in self.values]
+        self.mentions = [_mentions(value) for value in self.values]
         return counter, apply("mul", *extents)
 
     def initial(
@@ -215,6 +214,34 @@ class _Emitter:
             return Literal(float(value.real))
         whole = isinstance(dtype, Scalar) and dtype.is_integer
         return Literal(value) if whole else Cast(dtype, Literal(value))
+
+
+@dataclass(frozen=True)
+class Mentions:
+    """Indices of an expression: all that are used, and those whose extent an access settles."""
+
+    used: frozenset[str]
+    settled: frozenset[str]
+
+
+def _mentions(value: Expression) -> Mentions:
+    if isinstance(value, Cast):
+        value = value.value
+    if isinstance(value, Access) and value.padding is None and all(map(_is_plain, value.indices)):
+        names = frozenset(index.name for index in value.indices if isinstance(index, Index))
+        return Mentions(names, names)
+    used: set[str] = set()
+    settled: set[str] = set()
+    for part in postorder(value):
+        if isinstance(part, Index):
+            used.add(part.name)
+        elif isinstance(part, Access) and part.padding is None:
+            settled.update(e.name for e in part.indices if isinstance(e, Index))
+    return Mentions(frozenset(used), frozenset(settled))
+
+
+def _is_plain(index: Expression) -> bool:
+    return isinstance(index, Index)
 
 
 def _replaced(value: Expression, digits: Mapping[str, Expression]) -> Expression:

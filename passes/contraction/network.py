@@ -7,6 +7,7 @@ which makes every choice reproducible.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,6 +15,10 @@ from functools import cached_property
 Indices = tuple[int, ...]
 Path = Sequence[tuple[int, ...]]
 """Groups of nodes that meet: factors are 0 to n-1, group k makes node n+k."""
+
+
+MANY = 500
+"""Extents whose product is computed by powers: one after the other takes quadratic time."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,10 @@ class Network:
 
     def size(self, indices: Iterable[int]) -> int:
         """Elements of a tensor with these indices."""
-        return math.prod(self.sizes[index] for index in indices)
+        sizes = [self.sizes[index] for index in indices]
+        if len(sizes) < MANY:
+            return math.prod(sizes)
+        return math.prod(size**count for size, count in Counter(sizes).items())
 
     @cached_property
     def degrees(self) -> dict[int, int]:

@@ -77,7 +77,7 @@ class Recognizer:
             return None
         typing = self.inference.einsums[statement]
         numbers = _numbered(statement, typing)
-        terms = [_term(factor, numbers) for factor in body.arguments]
+        terms = tuple(_term(factor, numbers) for factor in body.arguments)
         if not _worthwhile(terms, statement, numbers):
             return None
         typings = typings_of(body, self.lookup)
@@ -88,18 +88,8 @@ class Recognizer:
         dtype = _computed_dtype(statement.reductions, joined)
         assert dtype is not None, "refused otherwise"
         factors = tuple(_converted(factor, typings[id(factor)], dtype) for factor in body.arguments)
-        sizes = {k: self.likely(typing.extents[name]) for name, k in numbers.items()}
-        reduced = [numbers[name] for r in statement.reductions for name in r.indices]
-        kept = tuple(number for number in sizes if number not in set(reduced))
-        network = Network(
-            tuple(terms),
-            kept,
-            tuple(reduced),
-            sizes,
-            tuple(self.width(factor, dtype) for factor in body.arguments),
-            _width(dtype),
-        )
-        sliceable = self.sliceable(statement, typing, body, numbers, reduced)
+        network = self.network(statement, typing, body.arguments, dtype, numbers, terms)
+        sliceable = self.sliceable(statement, typing, body, numbers, network.reduced)
         target = statement.targets[0]
         annotate = target.type is None and self.inference.tensors[target.name].dtype != dtype
         return Contraction(
@@ -107,6 +97,34 @@ class Recognizer:
             tuple(numbers), tuple(typing.extents[name] for name in numbers), network,
             sliceable, annotate,
         )  # fmt: skip
+
+    def network(
+        self,
+        statement: Einsum,
+        typing: EinsumTyping,
+        factors: tuple[Expression, ...],
+        dtype: DType,
+        numbers: Mapping[str, int],
+        terms: tuple[tuple[int, ...], ...],
+    ) -> Network:
+        reduced = tuple(numbers[name] for r in statement.reductions for name in r.indices)
+        folded = set(reduced)
+        sizes = {number: self.likely(typing.extents[name]) for name, number in numbers.items()}
+        kept = tuple(number for number in sizes if number not in folded)
+        widths = tuple(self.width(factor) for factor in factors)
+        return Network(terms, kept, reduced, sizes, widths, _width(dtype))
+
+    def direct(self, statement: Einsum) -> tuple[tuple[str, ...], Network, DType]:
+        """Index names, network and dtype of any statement of one target, split or not."""
+        body = inline(statement.body, self.functions) if self.functions else statement.body
+        flat = isinstance(body, Apply) and is_flat(body.op)
+        factors = body.arguments if flat and isinstance(body, Apply) else (body,)
+        typing = self.inference.einsums[statement]
+        numbers = _numbered(statement, typing)
+        terms = tuple(_term(factor, numbers) for factor in factors)
+        dtype = compute_dtype(typing.dtypes[0])
+        network = self.network(statement, typing, factors, dtype, numbers, terms)
+        return tuple(numbers), network, dtype
 
     def refused(
         self, statement: Einsum, typing: EinsumTyping, op: str, joined: DType
@@ -178,7 +196,7 @@ class Recognizer:
         typing: EinsumTyping,
         body: Expression,
         numbers: Mapping[str, int],
-        reduced: list[int],
+        reduced: tuple[int, ...],
     ) -> frozenset[int]:
         """Reduced indices over which a scan can run.
 
@@ -215,14 +233,14 @@ class Recognizer:
         form = ext.polynomial(extent)
         return form.get((), 0) if ext.nonnegative(form) else 0
 
-    def width(self, factor: Expression, dtype: DType) -> float:
+    def width(self, factor: Expression) -> float:
         """Bytes that one element of a factor occupies: those of the tensors that it reads."""
         found = [
             _width(self.inference.tensors[part.tensor].dtype)
             for part in postorder(factor)
             if isinstance(part, Access)
         ]
-        return sum(found) if found else 0.0
+        return sum(found)
 
 
 def covers(statement: Einsum, typing: EinsumTyping) -> bool:
@@ -241,11 +259,16 @@ def _numbered(statement: Einsum, typing: EinsumTyping) -> dict[str, int]:
 
 
 def _term(factor: Expression, numbers: Mapping[str, int]) -> tuple[int, ...]:
-    return tuple(numbers[name] for name in ext.indices_in(factor) if name in numbers)
+    names: list[str] | None = None
+    if isinstance(factor, Access):  # the usual factor, read without a walk
+        names = [e.name for e in factor.indices if isinstance(e, Index)]
+        names = list(dict.fromkeys(names)) if len(names) == len(factor.indices) else None
+    names = names if names is not None else ext.indices_in(factor)
+    return tuple(numbers[name] for name in names if name in numbers)
 
 
 def _worthwhile(
-    terms: list[tuple[int, ...]], statement: Einsum, numbers: Mapping[str, int]
+    terms: tuple[tuple[int, ...], ...], statement: Einsum, numbers: Mapping[str, int]
 ) -> bool:
     """Whether there is something to split: three factors, or one with an index of its own."""
     if len(terms) > 2:

@@ -44,12 +44,18 @@ def ordered(tree: Tree) -> Tree:
     """The ranks of every intermediate in the order that suits its consumer.
 
     Ranks follow the consumer's result: those that all operands share, then its rows, then its
-    columns, so that the last rank is contiguous. Where the consumer folds, the operand that
+    columns, so that the last rank is contiguous. Operands stand as the user wrote what they are
+    made of. Where the consumer folds, the operand that
     carries the last rank of the result has the folded ranks before its columns, the others have
     them last, as in a matrix product of row-major matrices.
     """
     count = len(tree.network.terms)
-    steps = list(tree.steps)
+    first = list(range(count))
+    steps: list[Step] = []
+    for step in tree.steps:
+        first.append(min(first[node] for node in step.operands))
+        operands = tuple(sorted(step.operands, key=first.__getitem__))
+        steps.append(replace(step, operands=operands))
     for position in range(len(steps) - 1, -1, -1):
         step = steps[position]
         folded = _fold_order(tree, step)

@@ -12,7 +12,7 @@ from einloom.ir.loops import LoopStatement
 from einloom.ir.ops import MONOIDS
 from einloom.ir.program import Reduction
 from einloom.ir.promotion import Typing, compute_dtype
-from einloom.ir.types import BOOL, FLOAT, SIGNED, DType, Modular, Scalar, bool_
+from einloom.ir.types import BOOL, COMPLEX, FLOAT, SIGNED, DType, Modular, Scalar, bool_
 from einloom.ir.typing import fold_dtypes
 from einloom.passes.lowering.function import FunctionBuilder, Place
 from einloom.passes.lowering.values import Values, lower_value
@@ -56,6 +56,14 @@ class Fold:
     def is_simple(self) -> bool:
         """Whether one builtin operation folds one component, in any order."""
         return self.definition is None and not self.paired
+
+    @property
+    def rounds(self) -> bool:
+        """Whether it is a sum of floats, whose rounding error grows with every step."""
+        if self.definition is not None or self.name != "sum":
+            return False
+        (dtype,) = self.dtypes
+        return isinstance(dtype, Scalar) and dtype.kind in (FLOAT, COMPLEX)
 
     def initial(self) -> Values:
         if self.definition is not None:

@@ -20,12 +20,15 @@ from einloom.passes.lowering.order import choose_order, plain_indices
 from einloom.passes.lowering.values import (
     Values,
     checked_index,
+    lower_index,
     lower_scalar,
     lower_value,
 )
 
 Variables = dict[str, Expression]
 Make = Callable[[Variables], list[LoopStatement]]
+
+SUM_BLOCK = 4096  # terms of a floating sum that are added up before the rest
 
 BLOCK = 512  # accumulators of a blocked nest: 4 KiB of f64, which stays in the first cache
 
@@ -131,7 +134,7 @@ class Nest:
         for target in self.statement.targets:
             limits = context.type_of(target.name).extents
             access = Access(target.name, self.statement.indices, location=self.statement.location)
-            indices = [lower_scalar(self.builder, e, place, out) for e in self.statement.indices]
+            indices = [lower_index(self.builder, e, place, out) for e in self.statement.indices]
             for position, limit in enumerate(limits):
                 indices[position] = checked_index(
                     self.builder, access, position, indices[position], limit, place, out
@@ -236,24 +239,77 @@ class Nest:
         accumulators: list[Carried],
         variables: Variables,
     ) -> LoopStatement:
-        """Loops over `names`, each carrying the accumulators, around one step of the fold."""
-        name, variables = self.loop(names[0], variables)
-        current = tuple(Local(c.name) for c in accumulators)
+        """Loops over `names`, each carrying the accumulators, around one step of the fold.
+
+        A sum that rounds is added up in parts, one for each iteration of an outer loop and for
+        each block of the innermost, so that the error does not grow with the number of terms.
+        """
         innermost = len(names) == 1
+        in_parts = fold.rounds and not self.builder.context.strict
+        current = tuple(Local(c.name) for c in accumulators)
+        if innermost and in_parts and self.is_long(names[0]):
+            return self.blocks_of_sum(fold, folds, indices, names[0], accumulators, variables)
+        name, variables = self.loop(names[0], variables)
         body: list[LoopStatement] = []
         yields: Values
         if not innermost:
+            start = fold.initial() if in_parts else current
             inner = [
-                Carried(self.builder.fresh("acc"), c.dtype, Local(c.name)) for c in accumulators
+                Carried(self.builder.fresh("acc"), c.dtype, value)
+                for c, value in zip(accumulators, start, strict=True)
             ]
             body.append(self.fold_loops(fold, folds, indices, names[1:], inner, variables))
             yields = tuple(Local(c.name) for c in inner)
+            if in_parts:
+                yields = fold.step(current, yields, body)
         else:
             yields = self.fold_step(fold, folds, indices, current, variables, body)
         kind = "vector" if innermost and len(body) == 0 else "serial"
         return For(
             name, Literal(0), self.extent(names[0]), tuple(body), kind, 1,
             tuple(accumulators), yields,
+        )  # fmt: skip
+
+    def is_long(self, index: str) -> bool:
+        """Whether an index may have more iterations than a block of a sum."""
+        extent = ext.simplify(self.typing.extents[index])
+        return not isinstance(extent, Literal) or int(extent.value.real) > SUM_BLOCK
+
+    def blocks_of_sum(
+        self,
+        fold: Fold,
+        folds: list[Fold],
+        indices: list[tuple[str, ...]],
+        index: str,
+        accumulators: list[Carried],
+        variables: Variables,
+    ) -> LoopStatement:
+        """Loops over the blocks of one index, the sum of each block added to the accumulator."""
+        block, start, count = (self.builder.fresh(n) for n in ("block", "start", "count"))
+        left = Apply("sub", (self.extent(index), Local(start)))
+        body: list[LoopStatement] = [
+            Let(start, Apply("mul", (Local(block), Literal(SUM_BLOCK)))),
+            Let(count, apply("min", left, Literal(SUM_BLOCK))),
+        ]
+        parts = [
+            Carried(self.builder.fresh("part"), dtype, initial)
+            for dtype, initial in zip(fold.dtypes, fold.initial(), strict=True)
+        ]
+        term = self.builder.fresh(index)
+        here = {**variables, index: Apply("add", (Local(start), Local(term)))}
+        inside: list[LoopStatement] = []
+        current = tuple(Local(c.name) for c in parts)
+        yields = self.fold_step(fold, folds, indices, current, here, inside)
+        kind = "serial" if inside else "vector"
+        body.append(
+            For(term, Literal(0), Local(count), tuple(inside), kind, 1, tuple(parts), yields)
+        )
+        current = tuple(Local(c.name) for c in accumulators)
+        total = fold.step(current, tuple(Local(c.name) for c in parts), body)
+        extent = Apply("ceildiv", (self.typing.extents[index], Literal(SUM_BLOCK)))
+        return For(
+            block, Literal(0), self.builder.scalar(extent), tuple(body), "serial", 1,
+            tuple(accumulators), total,
         )  # fmt: skip
 
     def fold_step(
@@ -364,7 +420,7 @@ class Nest:
         for expression, limit in zip(self.statement.indices, limits, strict=True):
             fixed = not (own & set(ext.indices_in(expression))) and not ext.reads_tensor(expression)
             if fixed:
-                indices.append(lower_scalar(self.builder, expression, place, out))
+                indices.append(lower_index(self.builder, expression, place, out))
             else:
                 loop = self.builder.fresh("cell")
                 loops.append((loop, self.builder.scalar(limit)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from einloom.ir import extents as ext
 from einloom.ir.definitions import inline
 from einloom.ir.errors import UnsupportedError
@@ -17,7 +19,7 @@ from einloom.ir.expressions import (
     Symbol,
 )
 from einloom.ir.loops import Carried, Check, If, Load, LoopStatement
-from einloom.ir.node import postorder
+from einloom.ir.node import Node, postorder, rebuild
 from einloom.ir.ops import apply
 from einloom.ir.program import Scan
 from einloom.ir.ranges import is_below, is_inside, is_nonnegative
@@ -31,12 +33,36 @@ def lower_value(
     builder: FunctionBuilder, expression: Expression, place: Place, out: list[LoopStatement]
 ) -> Values:
     """The components of an expression's value; statements it needs first go to `out`."""
-    root = inline(expression, builder.context.functions)
+    root = widened(inline(expression, builder.context.functions))
     done: dict[int, Values] = {}
     for current in postorder(root):
         if isinstance(current, Expression):
             done[id(current)] = _lower(builder, current, done, place, out)
     return done[id(root)]
+
+
+def widened(expression: Expression) -> Expression:
+    """The expression with tensor reads inside indices converted to i64, in which indices run."""
+
+    def as_index(current: Node) -> Node:
+        return Cast(i64, current) if isinstance(current, Access) else current
+
+    def change(current: Node) -> Node:
+        if isinstance(current, Access) and any(map(ext.reads_tensor, current.indices)):
+            indices = tuple(rebuild(index, as_index) for index in current.indices)
+            return replace(current, indices=indices)
+        return current
+
+    return rebuild(expression, change)
+
+
+def lower_index(
+    builder: FunctionBuilder, expression: Expression, place: Place, out: list[LoopStatement]
+) -> Expression:
+    """An index expression of a left side, in i64."""
+    site = widened(Access("", (expression,)))
+    assert isinstance(site, Access)
+    return lower_scalar(builder, site.indices[0], place, out)
 
 
 def lower_scalar(
@@ -154,8 +180,6 @@ def checked_index(
     expression = access.indices[position]
     if isinstance(expression, Index) and expression.name not in place.scans:
         return index
-    if ext.reads_tensor(expression):
-        index = Cast(i64, index)
     if is_inside(expression, limit, place.extents, place.condition):
         return index
     index = builder.bind(index, "at", out)

@@ -101,7 +101,8 @@ def nearest_bf16(array: Array) -> Array:
         nearest = pair[1] if gaps[1] < gaps[0] or (gaps[0] == gaps[1] and even) else pair[0]
         answers.append(np.inf * nearest if abs(nearest) == 2.0**128 else nearest)
     signs = np.signbit(array.astype(np.float64))
-    return np.copysign(np.abs(np.array(answers)), np.where(signs, -1, 1)).astype(numpy_dtype(bf16))
+    signed = np.copysign(np.abs(np.array(answers)), np.where(signs, -1, 1))
+    return np.asarray(signed.astype(numpy_dtype(bf16)))
 
 
 def converted(array: Array, source: Scalar, result: Scalar) -> Array:

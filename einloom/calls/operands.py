@@ -9,13 +9,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
 from einloom.ir.errors import DTypeError, EinloomError, UnsupportedError
-from einloom.ir.promotion import from_numpy, numpy_dtype
-from einloom.ir.types import SCALARS, Scalar, bf16
+from einloom.ir.promotion import (
+    Typing,
+    from_numpy,
+    numpy_dtype,
+    promote,
+    promote_typings,
+    value_typing,
+)
+from einloom.ir.types import SCALARS, Scalar, bf16, bool_
 
 Array = np.ndarray[Any, Any]
 
@@ -162,6 +170,58 @@ def ir_dtype(dtype: np.dtype[Any], what: str) -> Scalar:
         if wider
         else f"convert it to a dtype among {', '.join(SCALARS)}",
     )
+
+
+def typed_operands(
+    values: Sequence[Any], weak: Sequence[bool], dtype: np.dtype[Any] | None, casting: str
+) -> tuple[Array, ...]:
+    """Operands as arrays of dtypes of the IR, in native byte order.
+
+    `weak` marks Python numbers, which take the dtype of the arrays that they meet. With `dtype`,
+    arrays of any dtype that `casting` converts to it are taken. Raises DTypeError.
+    """
+    arrays: list[Any] = []
+    for position, (value, is_weak) in enumerate(zip(values, weak, strict=True)):
+        array = value if type(value) is np.ndarray else np.asarray(value)
+        if not is_weak:
+            array = _of_the_ir(array, f"operand {position}", dtype, casting)
+        arrays.append(array)
+    if not any(weak):
+        return tuple(arrays)
+    strong = [from_numpy(a.dtype) for a, w in zip(arrays, weak, strict=True) if not w]
+    joined = Typing(reduce(promote, strong)) if strong else Typing(bool_, weak=True)
+    for array, is_weak in zip(arrays, weak, strict=True):
+        if is_weak:
+            joined = promote_typings(joined, value_typing(array.item()))
+    wanted = numpy_dtype(joined.dtype) if dtype is None else dtype
+    for position, is_weak in enumerate(weak):
+        if is_weak:
+            arrays[position] = _number(arrays[position].item(), wanted, f"operand {position}")
+    return tuple(arrays)
+
+
+def _of_the_ir(array: Array, what: str, dtype: np.dtype[Any] | None, casting: str) -> Array:
+    try:
+        ir_dtype(array.dtype, what)
+    except DTypeError:
+        if dtype is None or not np.can_cast(array.dtype, dtype, casting):  # type: ignore[arg-type]
+            raise
+        try:
+            return array.astype(dtype)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise DTypeError(f"{what} does not convert to {dtype}: {error}") from None
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def _number(value: Any, dtype: np.dtype[Any], what: str) -> Array:
+    """A Python number as an array of a dtype. Raises DTypeError where it does not fit."""
+    try:
+        return np.array(value, dtype)
+    except (OverflowError, TypeError, ValueError):
+        raise DTypeError(
+            f"{what} is {value}, which {dtype} does not hold",
+            suggestion="pass it as an array of the dtype to compute in",
+        ) from None
 
 
 def output_array(out: Any) -> Array:

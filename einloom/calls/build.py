@@ -11,9 +11,10 @@ import numpy as np
 
 from einloom.backends.cpu.addresses import address_of
 from einloom.cache import memory_cache
-from einloom.einsum_plan import Copy, DiagonalPlan, KernelPlan, Plan, ViewPlan, Writing
-from einloom.einsum_request import Request, check_path
-from einloom.einsum_variants import Family, FamilyKey, Layouts, copies_needed
+from einloom.calls.operands import ir_dtype
+from einloom.calls.plan import Copy, DiagonalPlan, KernelPlan, Plan, ViewPlan, Writing
+from einloom.calls.request import Request, check_path
+from einloom.calls.variants import Family, FamilyKey, Layouts, copies_needed
 from einloom.executable import LayoutClass
 from einloom.frontend.einsum.memory_order import result_order
 from einloom.frontend.einsum.program import RESULT, canonical, operand_name
@@ -23,7 +24,6 @@ from einloom.frontend.einsum.views import is_view, view_of
 from einloom.ir.errors import DTypeError, ShapeError
 from einloom.ir.promotion import from_numpy, numpy_dtype, promote
 from einloom.ir.types import Scalar
-from einloom.operands import ir_dtype
 
 Array = np.ndarray[Any, Any]
 
@@ -96,9 +96,7 @@ class Operand:
         if shape == self.shape:
             return self
         pairs = zip(self.shape, shape, self.strides, strict=True)
-        return replace(
-            self, shape=shape, strides=tuple(s if a == b else 0 for a, b, s in pairs)
-        )
+        return replace(self, shape=shape, strides=tuple(s if a == b else 0 for a, b, s in pairs))
 
 
 def build_plan(spec: Spec, arrays: Sequence[Array], out: Array | None, request: Request) -> Plan:
@@ -123,7 +121,7 @@ def build_plan(spec: Spec, arrays: Sequence[Array], out: Array | None, request: 
     bound = replace(bound, extents=dict(zip(bound.spec.labels, _extents(binding), strict=True)))
     order = order_of(bound, operands, request.order, out)
     if len(operands) > MOST_FACTORS:
-        from einloom.einsum_steps import steps_plan
+        from einloom.calls.steps import steps_plan
 
         found = steps_plan(bound, operands, dtypes, common, order, request, out)
         if found is not None:
@@ -219,8 +217,7 @@ def kernel_plan(
     family: Family = memory_cache().get_or_build(("einsum", key), lambda: Family(key))
     shapes = [tuple(binding.extents[label] for label in labels) for labels in spec.inputs]
     seen = [
-        x.stretched(shape).permuted(o)
-        for x, shape, o in zip(operands, shapes, orders, strict=True)
+        x.stretched(shape).permuted(o) for x, shape, o in zip(operands, shapes, orders, strict=True)
     ]
     layouts: Layouts = tuple(operand.layout for operand in seen)
     variant = family.variant(binding.extents, layouts)

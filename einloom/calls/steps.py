@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from einloom.einsum_build import Operand, kernel_plan, writing_to
-from einloom.einsum_plan import MISALIGNED, KernelPlan, Writing, inverse
-from einloom.einsum_request import Request
-from einloom.einsum_variants import chosen, recognized
+from einloom.calls.build import Operand, kernel_plan, writing_to
+from einloom.calls.plan import MISALIGNED, KernelPlan, Writing, inverse
+from einloom.calls.request import Request
+from einloom.calls.variants import chosen, recognized
 from einloom.frontend.einsum.program import RESULT, symbol_names, to_module
 from einloom.frontend.einsum.spec import Binding, Form, Label, Spec
 from einloom.ir.infer import infer
@@ -77,9 +77,7 @@ def steps_plan(
     out: Array | None,
 ) -> StepsPlan | None:
     """The plan for a canonical spec; None where no law lets its operands meet one by one."""
-    module = to_module(
-        binding.spec, dtypes, semiring=request.semiring, dtype=common, order=order
-    )
+    module = to_module(binding.spec, dtypes, semiring=request.semiring, dtype=common, order=order)
     contraction = recognized(module, request)
     if contraction is None or not isinstance(contraction.dtype, Scalar):
         return None

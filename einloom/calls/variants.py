@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from einloom.api import compile_module, contract_options, new_context
-from einloom.einsum_request import Request
+from einloom.calls.request import Request
 from einloom.executable import Executable, LayoutClass, kernels_for
 from einloom.frontend.einsum.program import RESULT, operand_name, symbol_names, to_module
 from einloom.frontend.einsum.spec import Label, Spec
@@ -148,9 +148,7 @@ class Family:
 
 def _is_narrower(compiled: LayoutClass, given: LayoutClass) -> bool:
     """Whether code for one layout relies on more than another layout has."""
-    strides = any(
-        c is not None and c != g for c, g in zip(compiled[0], given[0], strict=True)
-    )
+    strides = any(c is not None and c != g for c, g in zip(compiled[0], given[0], strict=True))
     return strides or (compiled[1] and not given[1])
 
 

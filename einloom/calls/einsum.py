@@ -1,0 +1,158 @@
+"""`einsum`: a spec and operands in, native code run on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import is_
+from typing import Any
+
+import numpy as np
+
+from einloom.backends.cpu.addresses import address_of
+from einloom.cache import plan_cache
+from einloom.calls.build import build_plan
+from einloom.calls.operands import PLAIN, Library, output_array, read_operands, typed_operands
+from einloom.calls.plan import MISALIGNED, Plan
+from einloom.calls.request import Request, read_request
+from einloom.frontend.einsum.operands import parse_operands
+from einloom.frontend.einsum.spec import Spec
+from einloom.options import current
+
+Array = np.ndarray[Any, Any]
+_ndarray = np.ndarray
+_plans = plan_cache()
+
+
+def einsum(
+    *arguments: Any,
+    out: Any = None,
+    dtype: Any = None,
+    order: str | None = "K",
+    casting: str = "safe",
+    precision: str | None = None,
+    semiring: Any = None,
+    optimize: Any = "auto",
+    memory_limit: int | str | None = None,
+    target: str = "cpu",
+) -> Any:
+    """Einstein summation, compiled: `einsum(spec, *operands)` or `einsum(a, [0, 1], b, [1, 2])`.
+
+    The spec is `numpy.einsum`'s, and more: labels repeated in the output (`"i->ii"`), any number
+    of labels, names (`"batch row inner, inner col -> batch row col"`), size-1 broadcasting.
+
+    `out`, `dtype`, `order`, `casting` mean what they mean in NumPy; `out` is written only when the
+    call succeeds. `optimize`: True, False, a path finder's name, or a path from `einsum_path`.
+    `semiring`: a name, `"min,+"`, or a `Semiring`. `memory_limit`: elements that an intermediate
+    may have, or `"max_input"`. `precision`: all of `"highest"`, `"high"` and `"medium"` compute at
+    highest. Python numbers take the dtype of the arrays that they meet.
+
+    Returns a NumPy array (a scalar for no ranks; a view where nothing is computed), or an array of
+    the operands' own library when they share one. Raises ParseError and ShapeError (ValueErrors),
+    DTypeError (a TypeError), UnsupportedError.
+
+    >>> einsum("ij,jk->ik", np.ones((2, 3)), np.ones((3, 2)))
+    array([[3., 3.],
+           [3., 3.]])
+    """
+    options = (
+        dtype, order, casting, precision, semiring, optimize, memory_limit, target,
+        current().strict, out is None,
+    )  # fmt: skip
+    quick = _quick(arguments, out, options)
+    if quick is not None:
+        key, arrays = quick
+        try:
+            plan = _plans.get(key)
+        except TypeError:  # an option or a label that does not hash
+            quick = plan = None
+        if plan is not None:
+            result = plan.run(arrays, out)
+            if result is not MISALIGNED:
+                return result
+    request = read_request(
+        dtype=dtype,
+        order=order,
+        casting=casting,
+        precision=precision,
+        semiring=semiring,
+        optimize=optimize,
+        memory_limit=memory_limit,
+        target=target,
+        strict=current().strict,
+    )
+    call = read_call(arguments, request)
+    plan, result = call.run(out, request)
+    if quick is not None and all(map(is_, quick[1], call.arrays)):
+        _plans.get_or_build(quick[0], lambda: plan)
+    return result
+
+
+def _quick(
+    arguments: Sequence[Any], out: Any, options: tuple[Any, ...]
+) -> tuple[tuple[Any, ...], Sequence[Array]] | None:
+    """The key under which a call of plain arrays is known, and the arrays; None for other calls."""
+    if out is not None and (type(out) is not _ndarray or not out.flags.writeable):
+        return None
+    arrays: Sequence[Any]
+    if arguments and type(arguments[0]) is str:
+        key = [*options, arguments[0]]
+        arrays = arguments[1:]
+    else:
+        pairs = len(arguments) // 2
+        arrays = arguments[0 : 2 * pairs : 2]
+        lists = (*arguments[1 : 2 * pairs : 2], *arguments[2 * pairs :])
+        if not all(type(labels) is list or type(labels) is tuple for labels in lists):
+            return None
+        key = [*options, *map(tuple, lists)]
+    for array in arrays:
+        if type(array) is not _ndarray:
+            return None
+        key += (array.dtype, array.shape, array.strides)
+    if out is not None:
+        key += (out.dtype, out.shape, out.strides)
+    return tuple(key), arrays
+
+
+@dataclass(frozen=True)
+class Call:
+    """What was called, operands being exact NumPy arrays of dtypes of the IR, native byte order."""
+
+    spec: Spec
+    arrays: tuple[Array, ...]
+    library: Library | None
+
+    def run(self, out: Any, request: Request) -> tuple[Plan, Any]:
+        """The plan, and what it gives for these operands."""
+        memory = None if out is None else output_array(out)
+        parts: list[Any] = ["call", request, self.spec, memory is None]
+        for array in (*self.arrays, memory):
+            if array is not None:
+                aligned = not address_of(array) & (array.dtype.alignment - 1)
+                parts += (array.dtype, array.shape, array.strides, aligned)
+        plan: Plan = _plans.get_or_build(
+            tuple(parts), lambda: build_plan(self.spec, self.arrays, memory, request)
+        )
+        result = plan.run(self.arrays, memory)
+        assert result is not MISALIGNED, "the key tells aligned arrays apart"
+        if out is not None:
+            return plan, out
+        return plan, result if self.library is None else self.library.wrap(result)
+
+
+def read_call(arguments: Sequence[Any], request: Request) -> Call:
+    """The spec and the operands of a call, in either form, operands converted where they must be.
+
+    Raises ParseError, ShapeError, DTypeError or UnsupportedError.
+    """
+    places = range(1, len(arguments))
+    if not arguments or not isinstance(arguments[0], str | bytes):
+        places = range(0, len(arguments) // 2 * 2, 2)
+    given = [arguments[place] for place in places]
+    read = read_operands(given)
+    changed = list(arguments)
+    for place, value in zip(places, read.values, strict=True):
+        changed[place] = value
+    spec, values = parse_operands(changed)
+    weak = [type(value) in PLAIN for value in given]
+    return Call(spec, typed_operands(values, weak, request.dtype, request.casting), read.library)
