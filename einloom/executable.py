@@ -31,11 +31,12 @@ LayoutClass = tuple[tuple[int | None, ...], bool]
 def layout_class(array: Array) -> LayoutClass:
     """What a kernel is specialised on: a last rank of unit stride, and alignment.
 
-    The stride of a rank of extent 1 does not matter, so it counts as unit.
+    The stride of a rank of extent 1 does not matter, nor do those of an empty array, so they
+    count as unit.
     """
     rank = array.ndim
     unit: int | None = None
-    if rank and (array.strides[-1] == array.itemsize or array.shape[-1] == 1):
+    if rank and (array.strides[-1] == array.itemsize or array.shape[-1] == 1 or not array.size):
         unit = array.itemsize
     strides = (None,) * (rank - 1) + (unit,) * (rank > 0)
     return strides, bool(array.flags.aligned)

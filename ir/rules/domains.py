@@ -20,6 +20,7 @@ from einloom.ir.rewrite.values import converted, highest, lowest
 from einloom.ir.rules.folds import (
     has_no_accumulator_of_its_own,
     keeps_one_value,
+    left_side_does_not_use_it,
     reduction_of,
     unreached_cells_stay,
 )
@@ -259,6 +260,7 @@ def rules() -> Iterator[StatementRule]:
         conditions=(
             value_stands_outside,
             value_is_in_range,
+            left_side_does_not_use_it,
             has_no_accumulator_of_its_own,
             keeps_one_value,
             unreached_cells_stay,

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from einloom.ir.ops import MONOIDS
 from einloom.ir.program import Einsum, Reduction
-from einloom.ir.rewrite.indices import without_reduced
+from einloom.ir.rewrite.indices import plain_left, without_reduced
 from einloom.ir.rewrite.laws import keeps_single
+from einloom.ir.rewrite.parts import parts_of
 from einloom.ir.rewrite.patterns import Match
 from einloom.ir.rewrite.scope import Scope
 from einloom.ir.types import BOOL, DType, Scalar
@@ -51,19 +52,33 @@ def keeps_one_value(match: Match, scope: Scope) -> bool:
     return dtype is not None and scope.allows(keeps_single(reduction.monoid, dtype), dtype)
 
 
-def unreached_cells_stay(match: Match, scope: Scope) -> bool:
-    """A cell that the domain does not reach holds the same identity as before.
+def reaches_all_cells(statement: Einsum) -> bool:
+    """Whether every cell of the result certainly has an iteration of the outer indices.
 
-    Without its last index a reduction is gone, and with it the identity that it puts into cells
-    that no iteration reaches: a map puts the fill value there.
+    A condition may leave cells out, and so do left sides such as `T[i, i]` and `T[i + 1]`.
+    """
+    return statement.condition is None and plain_left(statement) is not None
+
+
+def unreached_cells_stay(match: Match, scope: Scope) -> bool:
+    """A cell that no iteration reaches holds the same identity as before.
+
+    Without its last index a reduction is gone, and with it the identity that it puts into such
+    cells: a map puts the fill value there.
     """
     statement: Einsum = match["statement"]
-    condition = match.get("condition", statement.condition)
-    if condition is None or len(reduction_of(statement, match["index"]).indices) > 1:
+    after = replace(statement, condition=match.get("condition", statement.condition))
+    if reaches_all_cells(after) or len(reduction_of(statement, match["index"]).indices) > 1:
         return True
     left = without_reduced(statement, match["index"])
     monoids = {r.monoid for r in statement.reductions}
     return bool(left) and len(monoids) == 1
+
+
+def left_side_does_not_use_it(match: Match, scope: Scope) -> bool:
+    """The index takes no part in choosing the cell that is written."""
+    statement: Einsum = match["statement"]
+    return all(match["index"] not in parts_of(e).indices for e in statement.indices)
 
 
 def without_index(statement: Einsum, index: str) -> Einsum:

@@ -31,7 +31,7 @@ from einloom.ir.rewrite.parts import parts_of
 from einloom.ir.rewrite.patterns import Match
 from einloom.ir.rewrite.rule import Edit, StatementRule
 from einloom.ir.rewrite.scope import Scope
-from einloom.ir.rules.folds import fold_dtype
+from einloom.ir.rules.folds import fold_dtype, reaches_all_cells
 
 SOURCE = "arXiv 2509.20020, nesting and denesting of einsum expressions"
 
@@ -135,7 +135,7 @@ def product_distributes_over_the_fold(match: Match, scope: Scope) -> bool:
 def outer_domain_allows_it(match: Match, scope: Scope) -> bool:
     """What the outer domain leaves out holds the identity of the outer fold, not of the inner."""
     statement, inner = match["statement"], match["inner"]
-    if statement.condition is None or not inner.reductions:
+    if reaches_all_cells(statement) or not inner.reductions:
         return True
     monoids = {r.monoid for r in (*statement.reductions, *inner.reductions)}
     return bool(statement.reductions) and len(monoids) == 1
@@ -264,8 +264,15 @@ def folded_indices_are_absent_outside(match: Match, scope: Scope) -> bool:
 
 
 def statement_has_no_domain(match: Match, scope: Scope) -> bool:
-    """A condition could be what keeps the reads of the inner factors in range."""
-    return match["statement"].condition is None
+    """A condition could be what keeps the reads of the inner factors in range.
+
+    Without one, cells are left out only by the left side: they hold the identity of a fold.
+    """
+    statement: Einsum = match["statement"]
+    if statement.condition is not None:
+        return False
+    folded = set(reduced_indices(statement)) - set(match["folded"])
+    return reaches_all_cells(statement) or bool(folded)
 
 
 def split_distributes(match: Match, scope: Scope) -> bool:

@@ -147,11 +147,6 @@ def is_inside_its_ranks(match: Match, scope: Scope) -> bool:
     )
 
 
-def value_survives_storage(match: Match, scope: Scope) -> bool:
-    """A value is stored by conversion to the tensor's dtype, as a cast converts it."""
-    return scope.dtype(match["value"]) == scope.dtype(match["root"])
-
-
 # ---- index expressions --------------------------------------------------------------------
 
 
@@ -213,7 +208,7 @@ PROPAGATION = (
         ("Access",),
         source="substitution of equals; ones operands of arXiv 2509.20020",
         pattern=Found(_read_of_a_uniform_tensor),
-        conditions=(is_inside_its_ranks, value_survives_storage),
+        conditions=(is_inside_its_ranks,),
         replacement=lambda match, scope: match["value"],
     ),
 )

@@ -21,6 +21,8 @@ from einloom.ir.rules.folds import (
     fold_dtype,
     has_no_accumulator_of_its_own,
     keeps_one_value,
+    left_side_does_not_use_it,
+    reaches_all_cells,
     reduction_of,
     unreached_cells_stay,
     without_index,
@@ -162,6 +164,11 @@ def _over_nothing(statement: Statement, scope: Scope) -> Iterator[Match]:
         yield {"statement": statement, "body": body}
 
 
+def all_cells_become_reached(match: Match, scope: Scope) -> bool:
+    """The map of identities reaches every cell; what it left out would hold the fill value."""
+    return reaches_all_cells(replace(match["statement"], condition=None))
+
+
 def _identity(match: Match, scope: Scope) -> Edit:
     return Edit((replace(match["statement"], body=match["body"], reductions=(), condition=None),))
 
@@ -174,6 +181,7 @@ def rules() -> Iterator[StatementRule]:
         ("Einsum",),
         source="the language reference, reductions",
         pattern=_over_nothing,
+        conditions=(all_cells_become_reached,),
         replacement=_identity,
     )
     yield StatementRule(
@@ -189,7 +197,12 @@ def rules() -> Iterator[StatementRule]:
         "sum[k] f(k) = f(0) where k has extent 1",
         ("Einsum",),
         pattern=_of_extent_one,
-        conditions=(has_no_accumulator_of_its_own, keeps_one_value, unreached_cells_stay),
+        conditions=(
+            has_no_accumulator_of_its_own,
+            left_side_does_not_use_it,
+            keeps_one_value,
+            unreached_cells_stay,
+        ),
         replacement=_at_zero,
     )
     yield StatementRule(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from einloom.ir.errors import DTypeError
 from einloom.ir.loops import For, LoopFunction, LoopProgram
+from einloom.ir.names import counted
 from einloom.ir.verify.complaints import Complaint, complaint, near
 from einloom.ir.verify.loop_values import known_scalar
 
@@ -53,7 +54,7 @@ def launches_fit(program: LoopProgram) -> Iterator[Complaint]:
             continue
         if len(launch.scalars) != len(function.scalars):
             yield complaint(
-                f"kernel {function.name} takes {len(function.scalars)} scalars, "
+                f"kernel {function.name} takes {counted(len(function.scalars), 'scalar')}, "
                 f"the launch gives {len(launch.scalars)}",
                 launch,
             )

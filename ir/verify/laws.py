@@ -96,9 +96,12 @@ def _check(
             used = [name for name in values if any(name in side for side in shown)]
             where = ", ".join(f"{name} = {_text(values[name][k])}" for name in used)
             left, right = (side.replace("m(", f"{monoid.name}(") for side in (shown[0], text))
+            name = monoid.name
+            claim = (
+                f"the identity of {name} is none" if law == "identity" else f"{name} is not {law}"
+            )
             return Diagnostic(
-                f"{monoid.name} is not {law}: {left} is {_text(first[k])}, "
-                f"{right} is {_text(other[k])} for {where}",
+                f"{claim}: {left} is {_text(first[k])}, {right} is {_text(other[k])} for {where}",
                 monoid.location,
                 f"take {law} out of its laws, or correct combine",
             )

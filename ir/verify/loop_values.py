@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from einloom.ir.errors import DTypeError, EinloomError, ShapeError
 from einloom.ir.expressions import Apply, Cast, Expression, Literal, Local, Symbol
 from einloom.ir.loops import Across, HashLookup, Load, Search, Splat, Vector
+from einloom.ir.names import counted
 from einloom.ir.node import Node, postorder
 from einloom.ir.ops import OPS
 from einloom.ir.promotion import Typing, op_typing, value_typing
@@ -93,7 +94,7 @@ def _type(
             if isinstance(part.dtype, Vector) and lanes != inner.lanes:
                 found.append(
                     complaint(
-                        f"a value of {inner.lanes} lanes is cast to {lanes}",
+                        f"a value of {counted(inner.lanes, 'lane')} is cast to {lanes}",
                         part,
                         owner,
                         kind=ShapeError,
@@ -127,7 +128,8 @@ def check_buffer(
         return None
     dtype, dimensions = scope.buffers[name]
     if indices is not None and indices != dimensions:
-        message = f"buffer {name} has {dimensions} dimensions, {indices} indices are given"
+        has, given = counted(dimensions, "dimension"), counted(indices, "index", "indices")
+        message = f"buffer {name} has {has}, it is given {given}"
         found.append(complaint(message, part, owner, kind=ShapeError))
     return dtype
 
@@ -189,7 +191,7 @@ def _apply(
         return UNKNOWN
     wanted = op.arity if op.arity is not None else max(2, len(arguments))
     if len(arguments) != wanted:
-        message = f"{part.op} takes {wanted} arguments, {len(arguments)} are given"
+        message = f"{part.op} takes {counted(wanted, 'argument')}, it is given {len(arguments)}"
         found.append(complaint(message, part, owner))
         return UNKNOWN
     lanes = {value.lanes for value in arguments} - {1}

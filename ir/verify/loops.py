@@ -26,6 +26,7 @@ from einloom.ir.loops import (
     TileMultiply,
     While,
 )
+from einloom.ir.names import counted
 from einloom.ir.node import Node
 from einloom.ir.promotion import Typing
 from einloom.ir.types import i64
@@ -154,20 +155,27 @@ class _Function:
             if not known_scalar(item.dtype):
                 self.complain(f"unknown dtype {element}", item, owner)
             if value.lanes not in (1, lanes):
-                message = f"{item.name} has {lanes} lanes, its first value has {value.lanes}"
+                message = (
+                    f"{item.name} has {counted(lanes, 'lane')}, its first value has {value.lanes}"
+                )
                 self.complain(message, item, owner)
             self.define(item.name, ValueTyping(Typing(element), lanes), item)
 
     def yields(self, block: Block) -> None:
         items, yielded = block.carried, block.yields
         if len(items) != len(yielded):
-            message = f"{len(items)} values are carried and {len(yielded)} are yielded"
+            are = "is" if len(items) == 1 else "are"
+            yields = "is" if len(yielded) == 1 else "are"
+            carried = f"{counted(len(items), 'value')} {are} carried"
+            message = f"{carried} and {len(yielded)} {yields} yielded"
             self.complain(message, block.owner)
         for item, expression in zip(items, yielded, strict=False):
             lanes = split(item.dtype)[1]
             value = self.value(expression, block.owner)
             if value.typing is not None and value.lanes not in (1, lanes):
-                message = f"{item.name} has {lanes} lanes, what is yielded has {value.lanes}"
+                message = (
+                    f"{item.name} has {counted(lanes, 'lane')}, what is yielded has {value.lanes}"
+                )
                 self.complain(message, expression, block.owner)
 
     def for_(self, loop: For, siblings: int) -> Steps:
@@ -276,11 +284,11 @@ class _Function:
         if called is self.function:
             self.complain(f"kernel {called.name} calls itself", statement)
         for what, given, wanted in (
-            ("buffers", len(statement.buffers), len(called.buffers)),
-            ("scalars", len(statement.scalars), len(called.scalars)),
+            ("buffer", len(statement.buffers), len(called.buffers)),
+            ("scalar", len(statement.scalars), len(called.scalars)),
         ):
             if given != wanted:
-                message = f"kernel {called.name} takes {wanted} {what}, {given} are given"
+                message = f"kernel {called.name} takes {counted(wanted, what)}, it is given {given}"
                 self.complain(message, statement)
         for name, buffer in zip(statement.buffers, called.buffers, strict=False):
             dtype = check_buffer(name, len(buffer.strides), self.scope, statement,

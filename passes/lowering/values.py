@@ -56,6 +56,17 @@ def widened(expression: Expression) -> Expression:
     return rebuild(expression, change)
 
 
+def as_written(expression: Expression) -> Expression:
+    """An index expression without the conversions that `widened` put in."""
+
+    def change(current: Node) -> Node:
+        if isinstance(current, Cast) and isinstance(current.value, Access):
+            return current.value
+        return current
+
+    return rebuild(expression, change)
+
+
 def lower_index(
     builder: FunctionBuilder, expression: Expression, place: Place, out: list[LoopStatement]
 ) -> Expression:
@@ -186,7 +197,7 @@ def checked_index(
     size = builder.scalar(limit)
     where = f"{access.location}: " if access.location is not None else ""
     number = builder.fault(
-        f"{where}index {expression} of {access.tensor} is {{value}}, "
+        f"{where}index {as_written(expression)} of {access.tensor} is {{value}}, "
         f"rank {position} has extent {{limit}}"
     )
     inside = apply("and", Apply("ge", (index, Literal(0))), Apply("lt", (index, size)))

@@ -55,7 +55,7 @@ def test_compile_prints_ir_that_parses(capsys: Capture) -> None:
     assert main(["compile", "relu.ein"]) == 0
     text = capsys.readouterr().out
     assert "kernel k0 {" in text
-    assert str(parse(text)) == text.rstrip("\n")
+    assert str(parse(text)) == text
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_opt_prints_what_the_pipeline_leaves(capsys: Capture) -> None:
     text = capsys.readouterr().out
     assert "* 1.0" not in text and "max(C[i, k], 0.0)" in text
     assert main(["opt", "relu.ein", "--passes", ""]) == 0
-    assert capsys.readouterr().out == f"{load('relu.ein')}\n"
+    assert capsys.readouterr().out == str(load("relu.ein"))
 
 
 def test_opt_takes_options_of_passes(capsys: Capture) -> None:
@@ -161,7 +161,7 @@ def test_opt_dumps_and_times(capsys: Capture) -> None:
     assert captured.out == ""
     names = [line.split("\t")[0] for line in captured.err.splitlines()]
     assert names == ["pass", "simplify", "contract", "fuse", "all"]
-    assert Path("out.ein").read_text() == Path("d/03-fuse.ein").read_text()
+    assert load("out.ein") == load("d/03-fuse.ein")
 
 
 # ---- explain ------------------------------------------------------------------------------
@@ -327,8 +327,8 @@ def test_doctor_finds_illegal_settings(capsys: Capture, monkeypatch: pytest.Monk
         ("0", [], ["einloom:"]),
         ("1", ["einloom: 1 simplify: ", " ms, changed"], ["program relu", "share the loops"]),
         ("2", ["einloom: program relu(", "fuse: k0: C, E share the loops over i"], ["relu.ein:3:"]),
-        ("3", ["einloom: relu.ein:3:", "mul_by_one_is_identity in E"], ["define"]),
-        ("4", ["mul_by_one_is_identity", "einloom: define ", "einloom: \t.text"], []),
+        ("3", ["einloom: relu.ein:3:", "mul_with_its_identity_is_dropped in E"], ["define"]),
+        ("4", ["mul_with_its_identity_is_dropped", "einloom: define ", "einloom: \t.text"], []),
     ],
 )
 def test_debug_levels(
@@ -345,4 +345,4 @@ def test_debug_levels(
         assert text in captured.err
     for text in unseen:
         assert text not in captured.err
-    assert str(parse(captured.out)) == captured.out.rstrip("\n")
+    assert str(parse(captured.out)) == captured.out

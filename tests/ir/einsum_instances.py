@@ -8,7 +8,7 @@ from dataclasses import replace
 from einloom.ir.expressions import Access, Apply, Cast, Expression, Index, Literal
 from einloom.ir.ops import apply
 from einloom.ir.program import Einsum, Module, Reduction, Scan, Target
-from einloom.ir.types import Rank, TensorType, f64, i64
+from einloom.ir.types import Rank, TensorType, bool_, f16, f64, i8, i64
 from tests.ir.rule_instances import Builder
 
 I, J, K = Index("i"), Index("j"), Index("k")  # noqa: E741
@@ -55,7 +55,7 @@ def fixed_index(b: Builder) -> Module:
     condition = apply("and", *parts)
     if rng.random() < 0.3:
         return b.module(b.einsum("T", ("i", "j"), body, b.fold("k"), condition))
-    return b.module(b.einsum("T", ("i",), body, reductions, condition))
+    return b.module(b.einsum("T", ("i",), body, _accumulated(b, reductions), condition))
 
 
 def _choice(b: Builder, chosen: Expression) -> Expression:
@@ -101,6 +101,14 @@ def adjacent(b: Builder) -> Module:
     return b.module(b.einsum("T", ("i",), body, reductions, condition))
 
 
+def _accumulated(b: Builder, reductions: tuple[Reduction, ...]) -> tuple[Reduction, ...]:
+    """Folds with an accumulator dtype now and then."""
+    if b.semiring.dtype == bool_ or b.rng.random() < 0.7:
+        return reductions
+    wide = b.semiring.dtype if b.rng.random() < 0.5 else i8
+    return tuple(replace(r, accumulator=wide) for r in reductions)
+
+
 def over_one(b: Builder) -> Module:
     b.sizes["j"] = 1
     condition = _compare("lt", I, Literal(1)) if b.rng.random() < 0.4 else None
@@ -110,7 +118,7 @@ def over_one(b: Builder) -> Module:
     if b.rng.random() < 0.5:
         body = b.times(b.leaf(("i", "j")), b.leaf(("j", "j")))
         reductions = b.fold("j")
-    return b.module(b.einsum("T", ("i",), body, reductions, condition))
+    return b.module(b.einsum("T", ("i",), body, _accumulated(b, reductions), condition))
 
 
 def _unused(b: Builder, monoid: str) -> Module:
@@ -121,6 +129,7 @@ def _unused(b: Builder, monoid: str) -> Module:
     reductions: tuple[Reduction, ...] = (Reduction(monoid, labels),)
     if used and b.rng.random() < 0.3:
         reductions = (Reduction(monoid, ("k",)), Reduction(monoid, ("j",)))
+    reductions = _accumulated(b, reductions)
     return b.module(b.einsum("T", ("i",), body, reductions, condition, bounded=("k",)))
 
 
@@ -143,7 +152,8 @@ def nested(b: Builder) -> Module:
     """A producer and its reader: with a factor, alone, folded again, or read on a diagonal."""
     rng = b.rng
     inner = b.times(b.leaf(("i", "k")), b.leaf(("k", "j")))
-    first = b.einsum("P", ("i", "j"), inner, b.fold("k") if rng.random() < 0.8 else ())
+    fold = rng.choice((b.fold("k"), b.fold("k"), b.fold("k"), (Reduction("min", ("k",)),), ()))
+    first = b.einsum("P", ("i", "j"), inner, fold)
     if not first.reductions:
         first = b.einsum("P", ("i", "j"), b.times(b.leaf(("i", "j")), b.leaf(("j",))))
     # The reader uses k for something else, so that the folded index must be renamed.
@@ -163,6 +173,10 @@ def _rebuilt(b: Builder, first: Einsum, reader: tuple[str, ...]) -> Module:
     else:
         body = b.times(b.leaf(("i", "j")), b.leaf(("j",)))
     first = replace(first, body=body)
+    if rng.random() < 0.2:  # stored in another dtype than it is computed in
+        ranks = tuple(Rank(x, Literal(b.sizes[x])) for x in ("i", "j"))
+        narrow = TensorType(f16 if b.semiring.dtype == f64 else i8, ranks)
+        first = replace(first, targets=(Target("P", narrow),))
     read = Access("P", tuple(Index(x) for x in reader))
     with_factor = rng.random() < 0.7
     outer = b.times(read, b.leaf(("k",) if "k" in reader else ("i",))) if with_factor else read
@@ -189,34 +203,47 @@ def denested(b: Builder) -> Module:
 # ---- propagation --------------------------------------------------------------------------
 
 
+def _permuted_copy(b: Builder) -> tuple[Einsum, Expression]:
+    copy = b.einsum("P", ("j", "i"), b.leaf(("i", "j")))
+    if b.rng.random() < 0.3:  # stored in another dtype
+        ranks = tuple(Rank(x, Literal(b.sizes[x])) for x in ("j", "i"))
+        copy = replace(copy, targets=(Target("P", TensorType(f16, ranks)),))
+    return copy, Access("P", (J, I))
+
+
+def _copy_of_a_diagonal(b: Builder) -> tuple[Einsum, Expression]:
+    return b.einsum("P", ("i",), b.leaf(("i", "i"))), Access("P", (I,))
+
+
+def _copy_of_a_slice(b: Builder) -> tuple[Einsum, Expression]:
+    b.sizes["i"] = max(b.sizes["i"], 1)
+    row = replace(b.leaf(("i", "j")), indices=(Literal(0), J))
+    return b.einsum("P", ("j",), row), Access("P", (J,))
+
+
+def _copy_of_a_middle(b: Builder) -> tuple[Einsum, Expression]:
+    """The read is out of range of the copy at its end, where the original has a value."""
+    b.sizes["k"] = b.sizes["i"] + 2
+    part = replace(b.leaf(("k",)), indices=(Apply("add", (I, Literal(1))),))
+    copy = b.einsum("P", ("i",), part, bounded=("i",))
+    return copy, Access("P", (Apply("add", (I, Literal(1))),), Literal(False))
+
+
+def _scatter(b: Builder) -> tuple[Einsum, Expression]:
+    """`P[i, i] = A[i, i]` is no copy: P is zero off its diagonal."""
+    b.sizes["j"] = b.sizes["i"]
+    square = b.leaf(("i", "i"))
+    extent = Literal(b.sizes["i"])
+    type_ = TensorType(b.semiring.dtype, (Rank("p", extent), Rank("q", extent)))
+    return Einsum((Target("P", type_),), (I, I), square), Access("P", (J, I))
+
+
+COPIES = (_permuted_copy, _copy_of_a_diagonal, _copy_of_a_slice, _copy_of_a_middle, _scatter)
+
+
 def read_of_a_copy(b: Builder) -> Module:
     """Copies that permute, slice or take a diagonal, and one that only looks like a copy."""
-    rng = b.rng
-    original = b.leaf(("i", "j"))
-    kind = rng.choice(("permuted", "diagonal", "sliced", "scattered"))
-    if kind == "permuted":
-        copy = b.einsum("P", ("j", "i"), original)
-        read = Access("P", (J, I))
-    elif kind == "diagonal":
-        b.inputs.clear()
-        original = b.leaf(("i", "i"))
-        copy = b.einsum("P", ("i",), original)
-        read = Access("P", (I,))
-    elif kind == "sliced":
-        b.sizes["j"] = max(b.sizes["j"], 1)
-        b.inputs.clear()
-        sliced = b.leaf(("i", "j"))
-        copy = b.einsum("P", ("i",), replace(sliced, indices=(I, Literal(0))))
-        read = Access("P", (I,))
-    else:
-        # `P[i, i] = A[i, i]` is no copy: P is zero off its diagonal.
-        b.inputs.clear()
-        b.sizes["j"] = b.sizes["i"]
-        square = b.leaf(("i", "i"))
-        extent = Literal(b.sizes["i"])
-        type_ = TensorType(b.semiring.dtype, (Rank("p", extent), Rank("q", extent)))
-        copy = Einsum((Target("P", type_),), (I, I), square)
-        read = Access("P", (J, I))
+    copy, read = b.rng.choice(COPIES)(b)
     body = b.times(read, b.leaf(("i", "j")))
     return b.module(copy, b.einsum("T", ("i",), body, b.fold("j")))
 

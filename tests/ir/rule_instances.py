@@ -7,12 +7,13 @@ and more, and with repeated labels; or None where the rule has no left side over
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
 import numpy as np
 
+from einloom.ir.errors import EinloomError
 from einloom.ir.expressions import (
     Access,
     Apply,
@@ -24,6 +25,7 @@ from einloom.ir.expressions import (
     Project,
     Value,
 )
+from einloom.ir.infer import infer
 from einloom.ir.ops import OPS, apply
 from einloom.ir.program import Bound, Einsum, Input, Module, Reduction, Statement, Target
 from einloom.ir.promotion import numpy_dtype
@@ -31,7 +33,7 @@ from einloom.ir.rewrite.patterns import AllOf, Applied, Found, Number, Pattern, 
 from einloom.ir.rewrite.rule import ExpressionRule, Rule
 from einloom.ir.rules.distributivity import pairs
 from einloom.ir.rules.lattices import lattice_pairs
-from einloom.ir.types import Rank, Scalar, TensorType, bool_, f64, i8, i64
+from einloom.ir.types import Rank, Scalar, TensorType, bool_, f16, f32, f64, i8, i32, i64, u8
 
 LABELS = ("i", "j", "k")
 
@@ -57,12 +59,24 @@ SEMIRINGS = (
 )
 
 
+# What operands are where dtypes are mixed: narrower ones wrap or round before they are widened.
+NEIGHBOURS: dict[str, tuple[Scalar, ...]] = {
+    "float": (f64, f32, f16, i8),
+    "signed": (i64, i32, i8, u8),
+    "bool": (bool_,),
+}
+
+
 @dataclass
 class Builder:
-    """One program in the making: its sizes, the inputs that its leaves read, its randomness."""
+    """One program in the making: its sizes, the inputs that its leaves read, its randomness.
+
+    `mixed`: the operands have dtypes near that of the semiring.
+    """
 
     semiring: Semiring
     rng: Random
+    mixed: bool = False
     sizes: dict[str, int] = field(default_factory=dict)
     inputs: dict[str, TensorType] = field(default_factory=dict)
 
@@ -77,7 +91,10 @@ class Builder:
             labels = self.rng.choice(choices)
         name = f"A{len(self.inputs)}"
         ranks = tuple(Rank(f"r{n}", Literal(self.sizes[x])) for n, x in enumerate(labels))
-        self.inputs[name] = TensorType(self.semiring.dtype, ranks)
+        dtype = self.semiring.dtype
+        if self.mixed:
+            dtype = self.rng.choice(NEIGHBOURS[dtype.kind])
+        self.inputs[name] = TensorType(dtype, ranks)
         return Access(name, tuple(Index(x) for x in labels))
 
     def times(self, *factors: Expression) -> Expression:
@@ -127,7 +144,8 @@ def arrays_for(module: Module, rng: Random, special: bool = False) -> dict[str, 
         if dtype == bool:
             values = generator.integers(0, 2, shape).astype(dtype)
         elif dtype.kind in "iu":
-            values = generator.integers(-4, 5, shape).astype(dtype)
+            far = rng.random() < 0.5 and dtype.itemsize == 1
+            values = generator.integers(-200 if far else -4, 200 if far else 5, shape).astype(dtype)
         else:
             values = generator.standard_normal(shape).astype(dtype)
             if rng.random() < 0.5:
@@ -333,9 +351,8 @@ MAKERS: dict[str, Maker] = {
 }  # fmt: skip
 
 
-def expression_instance(rule: ExpressionRule, semiring: Semiring, rng: Random) -> Module:
+def expression_instance(rule: ExpressionRule, builder: Builder) -> Module:
     """A program whose statement computes a left side of the rule."""
-    builder = Builder(semiring, rng)
     if rule.name in MAKERS:
         return builder.whole(MAKERS[rule.name](builder))
     return builder.whole(from_pattern(rule.pattern, builder, {}))
@@ -345,7 +362,24 @@ def instance(rule: Rule, semiring: Semiring, rng: Random) -> Module | None:
     """A program in which the rule may fire, or None where it has none over the semiring."""
     from tests.ir.einsum_instances import PROGRAMS
 
+    builder = Builder(semiring, rng, mixed=rng.random() < 0.4)
     if rule.name in PROGRAMS:
-        return PROGRAMS[rule.name](Builder(semiring, rng))
+        module = PROGRAMS[rule.name](builder)
+        return module if module is None or rng.random() < 0.7 else onto_a_diagonal(module)
     assert isinstance(rule, ExpressionRule), f"no instances of {rule.name}"
-    return expression_instance(rule, semiring, rng)
+    return expression_instance(rule, builder)
+
+
+def onto_a_diagonal(module: Module) -> Module:
+    """The same with the vector T written onto a diagonal, which leaves most cells unreached."""
+    last = module.body[-1]
+    if not isinstance(last, Einsum) or last.indices != (Index("i"),):
+        return module
+    try:
+        type_ = infer(module).tensors["T"]
+    except EinloomError:  # an operation that the dtype does not have
+        return module
+    extent = type_.ranks[0].extent
+    square = TensorType(type_.dtype, (Rank("p", extent), Rank("q", extent)))
+    last = replace(last, targets=(Target("T", square),), indices=(Index("i"), Index("i")))
+    return replace(module, body=(*module.body[:-1], last))

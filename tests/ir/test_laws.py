@@ -19,9 +19,9 @@ def complaints(definitions: str, samples: int = 64, seed: int = 0) -> list[Diagn
 
 ALL = "laws associative, commutative, idempotent, identity"
 TRUE = {
-    "max of floats": "monoid m: f32 { identity -inf; combine(a, b) = max(a, b); %s }" % ALL,
-    "min of integers": "monoid m: i8 { identity 127; combine(a, b) = min(a, b); %s }" % ALL,
-    "or": "monoid m: bool { identity False; combine(a, b) = a or b; %s }" % ALL,
+    "max of floats": f"monoid m: f32 {{ identity -inf; combine(a, b) = max(a, b); {ALL} }}",
+    "min of integers": f"monoid m: i8 {{ identity 127; combine(a, b) = min(a, b); {ALL} }}",
+    "or": f"monoid m: bool {{ identity False; combine(a, b) = a or b; {ALL} }}",
     "sum of floats": "monoid m: f64 { identity 0.0; combine(a, b) = a + b; "
     "laws associative, commutative, identity }",
     "sum of bf16": "monoid m: bf16 { identity 0.0; combine(a, b) = a + b; laws commutative }",
@@ -59,11 +59,11 @@ WRONG = {
     ),
     "the wrong identity": (
         "monoid m: f32 { identity 1.0; combine(a, b) = a + b; laws identity }",
-        ["m is not identity: m(identity, a) is {0}, a is {1} for a = "],
+        ["the identity of m is none: m(identity, a) is {0}, a is {1} for a = "],
     ),
     "an identity on one side": (
         "monoid m: f32 { identity 0.0; combine(a, b) = b - a; laws identity }",
-        ["m is not identity: m(identity, a) is {0}, m(a, identity) is {1} for a = "],
+        ["the identity of m is none: m(identity, a) is {0}, m(a, identity) is {1} for a = "],
     ),
     "the mean": (
         "monoid m: f64 { identity 0.0; combine(a, b) = (a + b) / 2.0; laws associative }",

@@ -46,7 +46,8 @@ def agree(before: object, after: object, exact: bool) -> bool:
         same = (a == b) & (np.signbit(a) == np.signbit(b))
         return bool(np.all(same | (np.isnan(a) & np.isnan(b))))
     if a.dtype.kind == "f":
-        return bool(np.allclose(a, b, rtol=1e-9, atol=1e-9, equal_nan=True))
+        tolerance = {2: 2e-2, 4: 1e-5, 8: 1e-9}[a.dtype.itemsize]
+        return bool(np.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True))
     return bool(np.array_equal(a, b))
 
 

@@ -134,11 +134,11 @@ FAULTS: dict[str, tuple[LoopFunction, list[str]]] = {
     ),
     "too few indices": (
         serial(Store("B", (INDEX,), Load("A", (INDEX,)))),
-        ["buffer A has 2 dimensions, 1 indices are given"],
+        ["buffer A has 2 dimensions, it is given 1 index"],
     ),
     "too many indices": (
         serial(Store("B", (INDEX, INDEX), Literal(1.0))),
-        ["buffer B has 1 dimensions, 2 indices are given"],
+        ["buffer B has 1 dimension, it is given 2 indices"],
     ),
     "an input that is written": (
         serial(Store("A", (INDEX, ZERO), Literal(1.0))),
@@ -165,7 +165,7 @@ FAULTS: dict[str, tuple[LoopFunction, list[str]]] = {
     ),
     "too many arguments": (
         serial(Let("x", Apply("exp", (INDEX, INDEX)))),
-        ["exp takes 1 arguments, 2 are given"],
+        ["exp takes 1 argument, it is given 2"],
     ),
     "an operation that does not take the dtype": (
         serial(Let("x", Apply("bitand", (Load("A", (INDEX, INDEX)), ONE)))),
@@ -209,11 +209,11 @@ FAULTS: dict[str, tuple[LoopFunction, list[str]]] = {
     ),
     "too few yields": (
         function(For("i", ZERO, N, (), carried=(Carried("x", f32, Literal(0.0)),))),
-        ["1 values are carried and 0 are yielded"],
+        ["1 value is carried and 0 are yielded"],
     ),
     "too many yields": (
         serial(If(Apply("lt", (INDEX, N)), (), then_yields=(ONE,))),
-        ["0 values are carried and 1 are yielded"],
+        ["0 values are carried and 1 is yielded"],
     ),
     "an else that yields nothing": (
         serial(
@@ -223,9 +223,9 @@ FAULTS: dict[str, tuple[LoopFunction, list[str]]] = {
                 (Let("y", ONE),),
                 (Carried("x", i64, ZERO),),
                 (ONE,),
-            )  # fmt: skip
+            )
         ),
-        ["1 values are carried and 0 are yielded"],
+        ["1 value is carried and 0 are yielded"],
     ),
     "a yield of other lanes": (
         function(
@@ -236,9 +236,9 @@ FAULTS: dict[str, tuple[LoopFunction, list[str]]] = {
                 (),
                 carried=(Carried("x", f32, Literal(0.0)),),
                 yields=(Load("A", (INDEX, ZERO), 8),),
-            )  # fmt: skip
+            )
         ),
-        ["x has 1 lanes, what is yielded has 8"],
+        ["x has 1 lane, what is yielded has 8"],
     ),
     "a first value of other lanes": (
         serial(
@@ -247,7 +247,7 @@ FAULTS: dict[str, tuple[LoopFunction, list[str]]] = {
                 (Carried("x", Vector(f32, 4), Load("A", (INDEX, ZERO), 8)),),
                 (),
                 (Local("x"),),
-            )  # fmt: skip
+            )
         ),
         ["x has 4 lanes, its first value has 8"],
     ),
@@ -285,7 +285,7 @@ FAULTS: dict[str, tuple[LoopFunction, list[str]]] = {
     ),
     "an unknown dtype": (
         serial(Allocate("W", Scalar("f33"), (N,))),
-        ["unknown dtype <Scalar f33>"],
+        ["unknown dtype f33"],
     ),
     "an unknown kernel": (
         serial(CallKernel("l", ())),
@@ -295,8 +295,8 @@ FAULTS: dict[str, tuple[LoopFunction, list[str]]] = {
         serial(CallKernel("k", ("A",), ())),
         [
             "kernel k calls itself",
-            "kernel k takes 2 buffers, 1 are given",
-            "kernel k takes 1 scalars, 0 are given",
+            "kernel k takes 2 buffers, it is given 1",
+            "kernel k takes 1 scalar, it is given 0",
         ],
     ),
     "a buffer's role": (
@@ -330,7 +330,7 @@ def test_launches() -> None:
     assert messages(sums, launches=(Launch("k", (N,), N, N),)) == []
     assert messages(sums, launches=(Launch("l", (N,), N, N),)) == ["there is no kernel l to launch"]
     assert messages(sums, launches=(Launch("k", (), N, N),)) == [
-        "kernel k takes 1 scalars, the launch gives 0"
+        "kernel k takes 1 scalar, the launch gives 0"
     ]
     assert messages(sums, launches=(Launch("k", (N,), None, N),)) == [
         "kernel k has a parallel loop"
