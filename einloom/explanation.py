@@ -7,21 +7,19 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
 
-from einloom.ir import extents as ext
 from einloom.ir.binding import size_of
-from einloom.ir.definitions import functions_of, inline, monoids_of
+from einloom.ir.definitions import functions_of, monoids_of
 from einloom.ir.errors import UnsupportedError
-from einloom.ir.expressions import Access, Apply, Expression, Index
-from einloom.ir.infer import EinsumTyping, infer
+from einloom.ir.expressions import Expression, Index, Literal
+from einloom.ir.infer import infer
 from einloom.ir.names import nested_statements
-from einloom.ir.node import Node, child_nodes, postorder
-from einloom.ir.ops import is_flat
-from einloom.ir.program import Constant, Einsum, Kernel, Module, Scan, Statement
-from einloom.ir.promotion import numpy_dtype
-from einloom.ir.types import Quantized, TensorType
+from einloom.ir.node import postorder
+from einloom.ir.program import Call, Constant, Einsum, Kernel, Module, Scan, Statement
+from einloom.ir.types import TensorType
 from einloom.report import Cell, Quantity, Report, Table
 
 if TYPE_CHECKING:
+    from einloom.backends.cost import StatementCost
     from einloom.executable import Executable
     from einloom.passes.lowering.function import ProgramContext
     from einloom.passes.lowering.spine import Member
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
 def explain(executable: Executable, sizes: Mapping[str, int]) -> Report:
     """The tables of `einloom explain` for a program whose symbols have these sizes.
 
-    Work is that of the program as it is after all passes, for contiguous operands.
+    They describe the program as it is after all passes, for contiguous operands.
     """
     work = Explanation(executable, sizes)
     tables = (work.statements(), work.decisions(), work.orders(), work.storage())
@@ -59,26 +57,22 @@ class Explanation:
         self.sizes = sizes
         self.inference = infer(self.module)
         self.context = _program_context(self.module, executable.strict)
-        self.placed = list(self._placed(self.module.body, ""))
+        self.placed = list(self._placed())
         self.local = self._local_tensors()
 
-    def _placed(self, statements: Sequence[Statement], around: str) -> Iterator[Placed]:
-        for statement in statements:
-            if isinstance(statement, Kernel):
-                members = {m.statement: m for m in self._members(statement)}
-                for inner in nested_statements(statement.body):
-                    if isinstance(inner, Einsum):
-                        yield Placed(inner, statement.name, members.get(inner))
-            elif isinstance(statement, Scan):
-                where = around if around else f"scan {statement.index}"
-                yield from self._placed((*statement.initial, *statement.body), where)
-            elif isinstance(statement, Einsum):
-                yield Placed(statement, around, None)
+    def _placed(self) -> Iterator[Placed]:
+        for statement in self.module.body:
+            kernel = isinstance(statement, Kernel)
+            members = {m.statement: m for m in self._members(statement)} if kernel else {}
+            for inner in nested_statements([statement]):
+                if isinstance(inner, Einsum):
+                    yield Placed(inner, _around(statement), members.get(inner))
 
-    def _members(self, kernel: Kernel) -> Sequence[Member]:
+    def _members(self, kernel: Statement) -> Sequence[Member]:
         """The statements of a kernel that share loops; none where they could not be shared."""
         from einloom.passes.lowering.spine import Refusal, spine_of
 
+        assert isinstance(kernel, Kernel)
         einsums = [s for s in kernel.body if isinstance(s, Einsum)]
         if len(einsums) < len(kernel.body):
             return ()
@@ -100,77 +94,41 @@ class Explanation:
     # ---- work and traffic -----------------------------------------------------------------
 
     def statements(self) -> Table:
-        """Operations, bytes and their ratio for every statement, and for the whole."""
-        rows: list[tuple[Cell, ...]] = []
-        total = 0
-        traffic: dict[tuple[str, str, bool], int] = {}
-        for number, place in enumerate(self.placed):
-            operations = self.operations(place.statement)
-            moved = self.traffic(place.statement)
-            total += operations
-            # Statements of one kernel find in the cache what an earlier one has read.
-            group = place.kernel if place.member is not None else str(number)
-            for (tensor, written), size in moved.items():
-                key = group, tensor, written
-                traffic[key] = max(size, traffic.get(key, 0))
-            rows.append(
-                (
-                    place.name,
-                    place.kernel or "-",
-                    Quantity(operations),
-                    Quantity(sum(moved.values()), "bytes"),
-                    _intensity(operations, sum(moved.values())),
-                )
-            )
-        whole = sum(traffic.values())
-        cells = Quantity(total), Quantity(whole, "bytes"), _intensity(total, whole)
-        rows.append(("all", "", *cells))
-        columns = ("statement", "inside", "FLOPs", "bytes", "FLOPs/byte")
-        return Table(f"work of {self.module.name}", columns, tuple(rows), numbers=(2, 3, 4))
+        """Operations, bytes, their ratio and the estimated time of every statement, and in all.
 
-    def operations(self, statement: Einsum) -> int:
-        """Scalar operations: those of the body and the condition, and one per fold."""
-        typing = self.inference.einsums[statement]
-        extents = {n: self.size(e) for n, e in typing.extents.items()}
-        roots = [inline(statement.body, self.context.functions)]
-        if statement.condition is not None:
-            roots.append(inline(statement.condition, self.context.functions))
-        per_cell = sum(_operations(root) for root in roots)
-        total = per_cell * prod(extents.values())
-        folds = prod(extents.values())
-        for reduction in reversed(statement.reductions):
-            total += folds
-            folds //= max(1, prod(extents[name] for name in reduction.indices))
-        return total
-
-    def traffic(self, statement: Einsum) -> dict[tuple[str, bool], int]:
-        """Bytes by tensor and whether they are written, each cell counted once.
-
-        What lives for one iteration of a kernel stays near the processor and counts nothing.
+        Bytes are those that must move at least; what stays inside one kernel moves none.
         """
-        typing = self.inference.einsums[statement]
-        found: dict[tuple[str, bool], int] = {}
-        for part in postorder(statement):
-            if isinstance(part, Access) and part.tensor not in self.local:
-                read = self._cells(part.tensor, part.indices, typing)
-                found[part.tensor, False] = max(read, found.get((part.tensor, False), 0))
-        for target in statement.targets:
-            if target.name not in self.local:
-                found[target.name, True] = self._cells(target.name, statement.indices, typing)
-        return found
+        from einloom.backends.cost import cost_of
 
-    def _cells(self, tensor: str, indices: Sequence[Expression], typing: EinsumTyping) -> int:
-        """Bytes that accesses with these indices can touch."""
-        type_ = self.inference.tensors[tensor]
-        names = {name for index in indices for name in ext.indices_in(index)}
-        reached = prod(self.size(typing.extents[name]) for name in names)
-        return min(reached, self.elements(type_)) * item_bytes(type_)
+        costs = cost_of(self.module, self.sizes)
+        around = self._surroundings()
+        rows: list[tuple[Cell, ...]] = []
+        for position, cost in enumerate(costs):
+            rows.append((cost.name, around[position], *_amounts([cost])))
+        rows.append(("all", "", *_amounts(costs)))
+        amounts = ("times", "FLOPs", "read", "written", "FLOPs/byte", "estimate")
+        columns = ("statement", "inside", *amounts)
+        numbers = tuple(range(2, len(columns)))
+        return Table(f"work of {self.module.name}", columns, tuple(rows), numbers)
+
+    def _surroundings(self) -> list[str]:
+        """The kernel or scan around each statement that computes, in the order of the text."""
+        return [
+            _around(statement)
+            for statement in self.module.body
+            for inner in nested_statements([statement])
+            if isinstance(inner, Einsum | Call)
+        ]
 
     def size(self, extent: Expression) -> int:
         return size_of(extent, self.sizes)
 
-    def elements(self, type_: TensorType) -> int:
-        return prod(self.size(extent) for extent in type_.extents)
+    def bytes_of(self, type_: TensorType, extents: Sequence[Expression]) -> Quantity:
+        """Bytes of the elements of a tensor of which only these ranks are kept."""
+        from einloom.backends.cost import element_bits
+
+        elements = prod(self.size(extent) for extent in extents)
+        return Quantity(elements * element_bits(type_.dtype) / 8, "bytes")
 
     # ---- decisions and loops --------------------------------------------------------------
 
@@ -221,7 +179,7 @@ class Explanation:
         inputs = {item.name for item in self.module.inputs}
         constants = {s.name for s in self.module.body if isinstance(s, Constant)}
         for name, type_ in self.inference.tensors.items():
-            size = self.elements(type_) * item_bytes(type_)
+            size = self.bytes_of(type_, type_.extents)
             if name in inputs:
                 where = "input"
             elif name in constants:
@@ -233,16 +191,16 @@ class Explanation:
                     for index, extent in zip(member.statement.indices, type_.extents, strict=True)
                     if not (isinstance(index, Index) and index.name in member.spine)
                 ]
-                size = prod(self.size(extent) for extent in kept) * item_bytes(type_)
+                size = self.bytes_of(type_, kept)
                 place = stored.get(name, "registers")
                 where = f"{place}: one iteration of {kernel}"
             elif name in self.context.rings:
                 kept_states = self.context.rings[name]
-                size = kept_states * prod(map(self.size, type_.extents[1:])) * item_bytes(type_)
+                size = self.bytes_of(type_, [Literal(kept_states), *type_.extents[1:]])
                 where = f"its last {kept_states} states"
             else:
                 where = "result" if name in self.module.outputs else "whole, between kernels"
-            rows.append((name, str(type_), Quantity(size, "bytes"), where))
+            rows.append((name, str(type_), size, where))
         columns = ("tensor", "type", "bytes", "where")
         return Table("storage", columns, tuple(rows), numbers=(2,))
 
@@ -257,31 +215,26 @@ class Explanation:
         return {p.name: p.storage for p in postorder(loops) if isinstance(p, Allocate)}
 
 
-def item_bytes(type_: TensorType) -> int:
-    """Bytes per element of a tensor; of a quantized one, of its codes in whole bytes."""
-    if isinstance(type_.dtype, Quantized):
-        return 1
-    return int(numpy_dtype(type_.dtype).itemsize)
+def _around(statement: Statement) -> str:
+    """The kernel or scan that a statement of a program is, `-` for one on its own."""
+    if isinstance(statement, Kernel):
+        return statement.name
+    return f"scan {statement.index}" if isinstance(statement, Scan) else "-"
 
 
-def _operations(root: Expression) -> int:
-    """Scalar operations of one evaluation; shared parts count once, index arithmetic nothing."""
-    count = 0
-    seen: set[int] = set()
-    stack: list[Node] = [root]
-    while stack:
-        current = stack.pop()
-        if id(current) in seen or isinstance(current, Access):
-            continue
-        seen.add(id(current))
-        if isinstance(current, Apply):
-            count += len(current.arguments) - 1 if is_flat(current.op) else 1
-        stack.extend(child_nodes(current))
-    return count
-
-
-def _intensity(operations: int, size: int) -> Cell:
-    return Quantity(operations / size, "ratio") if size else "-"
+def _amounts(costs: Sequence[StatementCost]) -> tuple[Cell, ...]:
+    """Executions, FLOPs, bytes read and written, intensity and time of statements together."""
+    flops = sum(cost.flops for cost in costs)
+    read = sum(cost.bytes_read for cost in costs)
+    written = sum(cost.bytes_written for cost in costs)
+    return (
+        str(costs[0].times) if len(costs) == 1 else "",
+        Quantity(flops),
+        Quantity(read, "bytes"),
+        Quantity(written, "bytes"),
+        Quantity(flops / (read + written), "ratio") if read + written else "-",
+        Quantity(sum(cost.seconds for cost in costs), "seconds"),
+    )
 
 
 def _program_context(module: Module, strict: bool) -> ProgramContext:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 from einloom.ir import extents as ext
 from einloom.ir.errors import ShapeError
-from einloom.ir.expressions import Access, Apply, Expression, Index
+from einloom.ir.expressions import Access, Apply, Expression, Index, Symbol
+from einloom.ir.node import Node, rebuild
 from einloom.ir.ops import apply
 from einloom.ir.program import Einsum
 from einloom.ir.types import TensorType
@@ -188,21 +189,21 @@ def _separates(
             return False
         weight = ext.expression_of({others: abs(coefficient)})
         terms.append((inside[0], weight))
-    if len({index.name for index, _ in terms if isinstance(index, Index)}) != len(terms):
-        return False
+    found = [index.name for index, _ in terms if isinstance(index, Index)]
+    if len(set(found)) != len(found) or set(found) != names:
+        return False  # an index twice, or one that cancels out
+    at_least_one = {e.name for e in extents.values() if isinstance(e, Symbol)}
     spans: list[Expression] = []
     while terms:
-        smallest = next(
-            (t for t in terms if all(o is t or ext.at_most(t[1], o[1]) for o in terms)), None
-        )
+        smallest = _smallest(terms, at_least_one)
         if smallest is None:
             return False
         index, weight = smallest
         if spans:
             needed = apply("add", *spans, ext.constant(1))
-            if not ext.at_most(needed, weight):
+            if not _at_most(needed, weight, at_least_one):
                 return False
-        elif ext.polynomial(weight) != {(): 1} and not _positive(weight):
+        elif not _at_most(ext.constant(1), weight, at_least_one):
             return False
         assert isinstance(index, Index)
         top = apply("sub", extents[index.name], ext.constant(1))
@@ -211,6 +212,24 @@ def _separates(
     return True
 
 
-def _positive(weight: Expression) -> bool:
-    form = ext.polynomial(weight)
-    return form.get((), 0) > 0
+def _smallest(
+    terms: list[tuple[Expression, Expression]], at_least_one: set[str]
+) -> tuple[Expression, Expression] | None:
+    """The term whose weight is provably at most every other one's."""
+    for term in terms:
+        others = (other for other in terms if other is not term)
+        if all(_at_most(term[1], other[1], at_least_one) for other in others):
+            return term
+    return None
+
+
+def _at_most(left: Expression, right: Expression, at_least_one: set[str]) -> bool:
+    """Whether left <= right wherever a statement is evaluated: an extent of one of its indices
+    that is a symbol is at least 1 there."""
+
+    def change(part: Node) -> Node:
+        if isinstance(part, Symbol) and part.name in at_least_one:
+            return apply("add", part, ext.constant(1))
+        return part
+
+    return ext.at_most(rebuild(left, change), rebuild(right, change))

@@ -172,12 +172,9 @@ def order_of(
     """How the ranks of the result lie in memory: as `out` has them, or as `order` says."""
     if out is not None:
         return contiguous_order(out) or tuple(range(out.ndim))
-    strides = [
-        tuple(0 if one else s for s, one in zip(x.strides, binding.stretched(k), strict=True))
-        for k, x in enumerate(operands)
-    ]
+    strides = [operand.strides for operand in operands]
     fortran = all(_is_fortran(operand) for operand in operands)
-    return result_order(order, binding.spec, binding.extents, strides, fortran)
+    return result_order(order, binding.spec, strides, fortran)
 
 
 def _is_fortran(operand: Operand) -> bool:

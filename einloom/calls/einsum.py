@@ -12,8 +12,15 @@ import numpy as np
 from einloom.backends.cpu.addresses import address_of
 from einloom.cache import plan_cache
 from einloom.calls.build import build_plan
-from einloom.calls.operands import PLAIN, Library, output_array, read_operands, typed_operands
-from einloom.calls.plan import MISALIGNED, Plan
+from einloom.calls.operands import (
+    PLAIN,
+    Library,
+    in_native_order,
+    output_array,
+    read_operands,
+    typed_operands,
+)
+from einloom.calls.plan import MISALIGNED, DiagonalPlan, Plan, ViewPlan
 from einloom.calls.request import Request, read_request
 from einloom.frontend.einsum.operands import parse_operands
 from einloom.frontend.einsum.spec import Spec
@@ -116,9 +123,14 @@ def _quick(
 
 @dataclass(frozen=True)
 class Call:
-    """What was called, operands being exact NumPy arrays of dtypes of the IR, native byte order."""
+    """What was called.
+
+    `arrays`: the operands as exact NumPy arrays of dtypes of the IR, in native byte order.
+    `given`: the same before their byte order was changed.
+    """
 
     spec: Spec
+    given: tuple[Array, ...]
     arrays: tuple[Array, ...]
     library: Library | None
 
@@ -133,7 +145,10 @@ class Call:
         plan: Plan = _plans.get_or_build(
             tuple(parts), lambda: build_plan(self.spec, self.arrays, memory, request)
         )
-        result = plan.run(self.arrays, memory)
+        arrays = self.arrays
+        if isinstance(plan, ViewPlan | DiagonalPlan):
+            arrays = self.given  # a view keeps the byte order
+        result = plan.run(arrays, memory)
         assert result is not MISALIGNED, "the key tells aligned arrays apart"
         if out is not None:
             return plan, out
@@ -155,4 +170,6 @@ def read_call(arguments: Sequence[Any], request: Request) -> Call:
         changed[place] = value
     spec, values = parse_operands(changed)
     weak = [type(value) in PLAIN for value in given]
-    return Call(spec, typed_operands(values, weak, request.dtype, request.casting), read.library)
+    typed = typed_operands(values, weak, request.dtype, request.casting)
+    native = tuple(map(in_native_order, typed))
+    return Call(spec, typed, native, read.library)

@@ -175,7 +175,7 @@ def ir_dtype(dtype: np.dtype[Any], what: str) -> Scalar:
 def typed_operands(
     values: Sequence[Any], weak: Sequence[bool], dtype: np.dtype[Any] | None, casting: str
 ) -> tuple[Array, ...]:
-    """Operands as arrays of dtypes of the IR, in native byte order.
+    """Operands as arrays of dtypes of the IR, in any byte order.
 
     `weak` marks Python numbers, which take the dtype of the arrays that they meet. With `dtype`,
     arrays of any dtype that `casting` converts to it are taken. Raises DTypeError.
@@ -210,6 +210,11 @@ def _of_the_ir(array: Array, what: str, dtype: np.dtype[Any] | None, casting: st
             return array.astype(dtype)
         except (TypeError, ValueError, OverflowError) as error:
             raise DTypeError(f"{what} does not convert to {dtype}: {error}") from None
+    return array
+
+
+def in_native_order(array: Array) -> Array:
+    """The array itself, or a copy in the byte order of the machine."""
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 

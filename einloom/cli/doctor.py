@@ -76,7 +76,7 @@ def machine_table(faults: list[str]) -> Table:
         rows.append(("other features", " ".join(others)))
     except EinloomError as error:
         faults.append(str(error))
-    rows.append(("processor", platform.processor() or platform.machine()))
+    rows.append(("architecture", platform.machine()))
     rows.append(("cores", f"{usable_cores()} usable of {os.cpu_count()}"))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     rows.append(("memory", Quantity(memory, "bytes")))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from einloom.cli.arguments import (
     Commands,
@@ -16,7 +17,7 @@ from einloom.cli.arguments import (
 from einloom.cli.compilation import all_inputs, chosen_pipeline, pass_context
 from einloom.cli.failures import USER_ERROR, Task, UsageError
 from einloom.cli.files import write_file
-from einloom.cli.programs import given_program, resolve_extents
+from einloom.cli.programs import Given, given_program, resolve_extents
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -64,7 +65,10 @@ def execute(arguments: Namespace, task: Task) -> int:
             return USER_ERROR
 
         def fails(candidate: Module) -> bool:
-            return failure(candidate, arguments, task) == kind
+            try:
+                return failure(candidate, arguments, task) == kind
+            except Exception:  # another fault, of the interpreter: not the one that is shrunk
+                return False
 
         small = shrink(given.module, fails, deadline)
     task.terminal.note(
@@ -90,7 +94,6 @@ def failure(module: Module, arguments: Namespace, task: Task) -> str:
     A program that the interpreter itself refuses is taken for one that does not fail.
     """
     from einloom.cli.bisect import bisect
-    from einloom.cli.programs import Given
     from einloom.ir.errors import EinloomError
 
     try:
@@ -116,7 +119,7 @@ def _symbols(module: Module) -> set[str]:
     return extents | set(infer(module).symbols)
 
 
-def _compiled_failure(given, arguments, arrays) -> str:  # type: ignore[no-untyped-def]
+def _compiled_failure(given: Given, arguments: Namespace, arrays: Mapping[str, Any]) -> str:
     from einloom import api
     from einloom.cli.comparison import compare, largest, roundings
     from einloom.ir.interpret import interpret

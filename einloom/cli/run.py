@@ -86,7 +86,7 @@ def execute(arguments: Namespace, task: Task) -> int:
     status = 0
     if arguments.check:
         status = check(task, given, arrays, results)
-    if targets:
+    if targets and not status:
         files = {path: npy(results[name]) for name, path in targets.items()}
         write_files(files, read_files(arguments))
         for name, path in targets.items():

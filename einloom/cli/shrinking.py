@@ -14,6 +14,7 @@ from einloom.ir.node import Node, postorder, rebuild
 from einloom.ir.program import (
     Call,
     Constant,
+    Definition,
     Einsum,
     Function,
     Input,
@@ -98,7 +99,7 @@ def _symbols_used(module: Module, body: tuple[Statement, ...], needed: set[str])
     return {p.name for root in roots for p in postorder(root) if isinstance(p, Symbol)}
 
 
-def _used_definitions(module: Module, body: tuple[Statement, ...]) -> tuple:  # type: ignore[type-arg]
+def _used_definitions(module: Module, body: tuple[Statement, ...]) -> tuple[Definition, ...]:
     used: set[str] = set()
 
     def note(root: Node) -> None:
@@ -165,9 +166,16 @@ def _fewer_statements(module: Module) -> Iterator[Module]:
 
 def _simpler_statements(module: Module) -> Iterator[Module]:
     """A condition dropped, an `until` dropped, an operation replaced by one of its arguments."""
+    from einloom.ir.infer import infer
+
+    tensors = infer(module).tensors
     for statement in nested_statements(module.body):
         for simpler in _simpler(statement):
             yield _replaced(module, statement, simpler)
+            if isinstance(simpler, Einsum):
+                # What is left may no longer say how far an index runs: the result's type does.
+                targets = tuple(replace(t, type=tensors[t.name]) for t in simpler.targets)
+                yield _replaced(module, statement, replace(simpler, targets=targets))
 
 
 def _simpler(statement: Statement) -> Iterator[Statement]:

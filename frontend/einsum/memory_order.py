@@ -18,6 +18,10 @@ MOST_SORTED = 64
 """Beyond this many labels only those of the output are sorted: NumPy has no more ranks."""
 
 
+Steps = Mapping[int, tuple[int, int]]
+"""By operand: the stride, and the place of the rank, negated."""
+
+
 def checked_order(order: object) -> str:
     """`order` as one of `ORDERS`; None is K. Raises ParseError."""
     if order is None:
@@ -30,38 +34,29 @@ def checked_order(order: object) -> str:
 def result_order(
     order: str,
     spec: Spec,
-    extents: Mapping[Label, int],
     strides: Sequence[Sequence[int]],
     all_fortran: bool,
 ) -> tuple[int, ...]:
     """The ranks of the output from the outermost in memory to the innermost.
 
-    `strides`: of each operand, 0 for a rank that is broadcast. `all_fortran`: whether every
-    operand is contiguous in F order. Ranks of extent 1, and all ranks of an empty result, stay
-    where C order has them, because their place changes nothing.
+    `strides`: of each operand. `all_fortran`: whether every operand is contiguous in F order.
+    Ranks of extent 1 count with the strides that they have, unlike in NumPy, so that the order
+    depends on how operands lie in memory and not on their sizes.
     """
     rank = len(spec.output)
     plain = tuple(range(rank))
     if order == "C" or (order == "A" and not all_fortran):
         return plain
-    if any(extents[label] == 0 for label in spec.output):
-        return plain
-    wanted = plain[::-1] if order in ("F", "A") else _kept_order(spec, extents, strides)
-    wide = [k for k in wanted if extents[spec.output[k]] != 1]
-    if wide == sorted(wide):
-        return plain
-    return tuple(k for k in plain if k not in set(wide)) + tuple(wide)
+    return plain[::-1] if order in ("F", "A") else _kept_order(spec, strides)
 
 
-def _kept_order(
-    spec: Spec, extents: Mapping[Label, int], strides: Sequence[Sequence[int]]
-) -> tuple[int, ...]:
+def _kept_order(spec: Spec, strides: Sequence[Sequence[int]]) -> tuple[int, ...]:
     """An insertion sort, inner ranks first, in which ranks that cannot be compared pass by."""
     output = list(spec.output)
     labels = output + [label for label in spec.labels if label not in set(output)]
     if len(labels) > MOST_SORTED:
         labels = output
-    steps = _steps(spec, set(labels), extents, strides)
+    steps = _steps(spec, set(labels), strides)
     inner_first: list[int] = []
     for position in reversed(range(len(labels))):
         place = len(inner_first)
@@ -76,21 +71,25 @@ def _kept_order(
 
 
 def _steps(
-    spec: Spec, labels: set[Label], extents: Mapping[Label, int], strides: Sequence[Sequence[int]]
-) -> dict[Label, dict[int, int]]:
-    """For each label its stride in the operands that move with it; a diagonal moves by the sum."""
-    steps: dict[Label, dict[int, int]] = {label: {} for label in labels}
+    spec: Spec, labels: set[Label], strides: Sequence[Sequence[int]]
+) -> dict[Label, Steps]:
+    """For each label its stride in the operands that move with it; a diagonal moves by the sum.
+
+    The place in the operand decides between equal strides, which ranks of extent 1 bring about.
+    """
+    steps: dict[Label, dict[int, tuple[int, int]]] = {label: {} for label in labels}
     for operand, (terms, own) in enumerate(zip(spec.inputs, strides, strict=True)):
-        for label, stride in zip(terms, own, strict=True):
-            if label in steps and extents[label] != 1:
-                steps[label][operand] = steps[label].get(operand, 0) + stride
+        for position, (label, stride) in enumerate(zip(terms, own, strict=True)):
+            if label in steps:
+                moved, _ = steps[label].get(operand, (0, 0))
+                steps[label][operand] = moved + stride, -position
     return {
-        label: {k: abs(stride) for k, stride in found.items() if stride}
+        label: {k: (abs(stride), place) for k, (stride, place) in found.items() if stride}
         for label, found in steps.items()
     }
 
 
-def _is_smaller(one: Mapping[int, int], other: Mapping[int, int]) -> bool | None:
+def _is_smaller(one: Steps, other: Steps) -> bool | None:
     """Whether each operand with both ranks has the smaller stride in `one`; None: none has both."""
     shared = [operand for operand in one if operand in other]
     if not shared:

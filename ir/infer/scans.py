@@ -19,7 +19,6 @@ from einloom.ir.ops import apply
 from einloom.ir.program import Einsum, Scan
 from einloom.ir.promotion import Typing, promote_typings
 from einloom.ir.types import DType, Rank, Scalar, TensorType
-from einloom.ir.typing import body_typings
 
 if TYPE_CHECKING:
     from einloom.ir.infer.work import Work
@@ -137,24 +136,25 @@ def open_states(
     if not any(name in own for name in names):
         return
     extents = work.extents(statement, scope, work.survey(statement)[0])
-    typings = body_typings(statement, work.lookup())
-    for target, dtype in zip(statement.targets, work.dtypes(statement), strict=True):
-        if target.name not in own:
+    for target, result in zip(statement.targets, work.typings(statement), strict=True):
+        name = target.name
+        if name not in own:
             continue
-        work.states[target.name] = scan
+        work.states[name] = scan
         if target.type is not None:
-            check_declared(work, scan, statement, target.name, target.type)
-            work.tensors[target.name] = target.type
-        elif target.name in work.remembered:
-            type_, weak = work.remembered[target.name]
-            work.tensors[target.name] = type_
-            if weak and work.trying:
-                work.weak_states.add(target.name)
+            check_declared(work, scan, statement, name, target.type)
+            work.tensors[name] = target.type
+            continue
+        is_weak = result.weak
+        if is_weak and work.trying:
+            work.literals[name] = result.dtype
+        if name in work.remembered:
+            work.tensors[name], is_weak = work.remembered[name]
         else:
             ranks = state_ranks(scan, statement, extents)
-            work.tensors[target.name] = TensorType(dtype, ranks)
-            if all(typing.weak for typing in typings):
-                work.weak_states.add(target.name)
+            work.tensors[name] = TensorType(result.dtype, ranks)
+        if is_weak and work.trying:
+            work.weak_states.add(name)
 
 
 def check_declared(work: Work, scan: Scan, statement: Einsum, name: str, type_: TensorType) -> None:
@@ -182,7 +182,9 @@ def state_ranks(scan: Scan, statement: Einsum, extents: dict[str, Expression]) -
     return tuple(ranks)
 
 
-def write_state(work: Work, statement: Einsum, name: str, typing: EinsumTyping) -> None:
+def write_state(
+    work: Work, statement: Einsum, name: str, result: Typing, typing: EinsumTyping
+) -> None:
     """Check a write to a state and take from it what is still open in the state's type."""
     type_ = work.tensors[name]
     if len(type_.ranks) != len(statement.indices):
@@ -209,24 +211,29 @@ def write_state(work: Work, statement: Einsum, name: str, typing: EinsumTyping) 
                 raise Unresolved
             if same is None:
                 work.checks.append(Equality(known, mine, message, statement.location))
-    computed = typing.dtypes[[target.name for target in statement.targets].index(name)]
-    dtype = state_dtype(work, statement, name, computed)
+    dtype = state_dtype(work, statement, name, result)
     work.tensors[name] = TensorType(
         dtype, tuple(ranks), type_.format, type_.fill, type_.encrypted, location=type_.location
     )
 
 
-def state_dtype(work: Work, statement: Einsum, name: str, computed: DType) -> DType:
-    """The dtype of a state after a write: open while only literals were written to it.
+def state_dtype(work: Work, statement: Einsum, name: str, result: Typing) -> DType:
+    """The dtype of a state after a write.
 
-    Raises DTypeError where an undeclared state would silently lose the kind of a value.
+    One that begins with a literal takes the dtype of what the body writes to it. Raises
+    DTypeError where an undeclared state would silently lose the kind of a value.
     """
-    known = work.tensors[name].dtype
-    if name in work.weak_states:
+    known, computed = work.tensors[name].dtype, result.dtype
+    if name in work.literals:
         if statement in work.states[name].initial:
             return known
-        joined = promote_typings(Typing(known, name not in work.rewritten), Typing(computed))
+        before = Typing(work.literals[name], weak=True)
+        if name in work.rewritten:
+            before = Typing(known, name in work.weak_states)
+        joined = promote_typings(before, result)
         work.rewritten.add(name)
+        if not joined.weak:
+            work.weak_states.discard(name)
         return joined.dtype
     declared = any(
         target.name == name and target.type is not None

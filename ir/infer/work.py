@@ -35,6 +35,7 @@ from einloom.ir.program import (
     Statement,
     Target,
 )
+from einloom.ir.promotion import Typing
 from einloom.ir.ranges import check_reach, is_injective
 from einloom.ir.types import DType, Rank, TensorType
 from einloom.ir.typing import Lookup, body_typings, reduced_dtypes, result_dtypes
@@ -44,8 +45,13 @@ MOST_HINTS = 20  # near matches are looked for this often, so that a flood of er
 
 @dataclass
 class Work:
-    """The state of one inference. `trying`: a trial pass over a scan, whose complaints are
-    thrown away; `remembered`: the states' types that the pass before it arrived at."""
+    """The state of one inference.
+
+    `trying`: a trial pass over a scan, whose complaints are thrown away. `remembered`: the types
+    of the states that the pass before it arrived at, and whether they are weak still.
+    `literals`: the dtypes of the literals that states without a declaration begin with.
+    `rewritten`: those of them that this pass has seen a write of.
+    """
 
     module: Module
     tensors: MutableMapping[str, TensorType] = field(default_factory=dict)
@@ -62,6 +68,7 @@ class Work:
     cycles: set[frozenset[str]] = field(default_factory=set)
     open_states: list[str] = field(default_factory=list)
     weak_states: set[str] = field(default_factory=set)
+    literals: dict[str, DType] = field(default_factory=dict)
     rewritten: set[str] = field(default_factory=set)
     remembered: dict[str, tuple[TensorType, bool]] = field(default_factory=dict)
     trying: bool = False
@@ -327,10 +334,10 @@ class Work:
                 )
                 raise Unresolved
         self.reduced(statement, scope, names)
-        dtypes = self.dtypes(statement)
-        typing = EinsumTyping(extents, tuple(scope), dtypes)
-        for target, dtype in zip(statement.targets, dtypes, strict=True):
-            self.target(statement, target, dtype, typing)
+        results = self.typings(statement)
+        typing = EinsumTyping(extents, tuple(scope), tuple(result.dtype for result in results))
+        for target, result in zip(statement.targets, results, strict=True):
+            self.target(statement, target, result, typing)
         if not self.trying:
             check_reach(statement, accesses, extents, self.dimensions, self.tensors)
         self.einsums[statement] = typing
@@ -366,15 +373,19 @@ class Work:
     def lookup(self) -> Lookup:
         return Lookup(self.tensors, self.weak_states, self.functions, self.monoids)
 
-    def dtypes(self, statement: Einsum) -> tuple[DType, ...]:
+    def typings(self, statement: Einsum) -> list[Typing]:
+        """The typing of each target: what it stores, weak where only literals went into it."""
         lookup = self.lookup()
-        typings = reduced_dtypes(statement, body_typings(statement, lookup), lookup)
-        return result_dtypes(statement, typings)
+        found = reduced_dtypes(statement, body_typings(statement, lookup), lookup)
+        weak = all(typing.weak for typing in found)
+        return [Typing(dtype, weak) for dtype in result_dtypes(statement, found)]
 
-    def target(self, statement: Einsum, target: Target, dtype: DType, typing: EinsumTyping) -> None:
+    def target(
+        self, statement: Einsum, target: Target, result: Typing, typing: EinsumTyping
+    ) -> None:
         name = target.name
         if name in self.open_states:
-            scans.write_state(self, statement, name, typing)
+            scans.write_state(self, statement, name, result, typing)
             return
         if target.type is not None:
             type_ = target.type
@@ -387,7 +398,7 @@ class Work:
                 )
                 raise Unresolved
         else:
-            type_ = TensorType(dtype, self.ranks(statement, name, dtype, typing))
+            type_ = TensorType(result.dtype, self.ranks(statement, name, result.dtype, typing))
         reduced = {index for reduction in statement.reductions for index in reduction.indices}
         mapped = [index for index in typing.own_indices() if index not in reduced]
         if not is_injective(statement.indices, mapped, typing.extents):

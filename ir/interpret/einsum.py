@@ -13,6 +13,7 @@ from einloom.ir.casting import literal_array
 from einloom.ir.definitions import inline
 from einloom.ir.errors import UnsupportedError
 from einloom.ir.infer import EinsumTyping
+from einloom.ir.interpret.compile import plan
 from einloom.ir.interpret.folds import Partial, prepared
 from einloom.ir.interpret.levels import (
     MOST_AXES,
@@ -22,7 +23,6 @@ from einloom.ir.interpret.levels import (
     levels_of,
     mapped_indices,
 )
-from einloom.ir.interpret.plan import plan
 from einloom.ir.interpret.storage import Frame, Storage
 from einloom.ir.interpret.values import (
     Array,

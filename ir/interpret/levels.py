@@ -9,8 +9,8 @@ from itertools import product
 from einloom.ir import extents as ext
 from einloom.ir.definitions import combine
 from einloom.ir.expressions import Access, Expression, Index
+from einloom.ir.interpret.compile import plan
 from einloom.ir.interpret.folds import DefinedFold, Fold, builtin_fold
-from einloom.ir.interpret.plan import plan
 from einloom.ir.interpret.storage import Frame
 from einloom.ir.interpret.values import Array, Value, array_of, components, converted
 from einloom.ir.program import Einsum, Monoid, Reduction

@@ -11,12 +11,13 @@ from einloom.ir import extents as ext
 from einloom.ir.binding import bind, size_of, spelled
 from einloom.ir.casting import literal_array
 from einloom.ir.definitions import functions_of, monoids_of
-from einloom.ir.errors import BackendError, UnsupportedError
+from einloom.ir.errors import BackendError, Location, ParseError, UnsupportedError
 from einloom.ir.expressions import Access, Expression, Index
 from einloom.ir.infer import infer
+from einloom.ir.interpret.compile import plan
 from einloom.ir.interpret.constants import constant_array
 from einloom.ir.interpret.einsum import EinsumRunner, Surroundings
-from einloom.ir.interpret.plan import plan
+from einloom.ir.interpret.plan import Plan
 from einloom.ir.interpret.storage import Frame, State, Storage, of_quantized
 from einloom.ir.interpret.values import Array, array_of, binary_size, converted, loaded
 from einloom.ir.interpret.writing import allocated
@@ -51,6 +52,11 @@ def interpret(
 
     Raises ShapeError, DTypeError or RangeError for inputs that do not fit and for reads out of
     range, UnsupportedError for a result larger than the cap and for an unknown host function.
+
+    >>> from einloom.ir.text import parse
+    >>> module = parse("program p(X: f64[i=N]) -> (Y) { Y = sum[i] X[i] * X[i] }")
+    >>> float(interpret(module, {"X": [3.0, 4.0]})["Y"])
+    25.0
     """
     run = _Run(module, arrays, memory_cap, calls or {})
     run.statements(module.body)
@@ -188,6 +194,7 @@ class _Run:
         names = [n for s in scan.initial for n in own_names(s) if n not in self.open]
         states = [self.new_state(scan, name, extent) for name in names]
         self.open.update(names)
+        until = None if scan.until is None else plan(scan.until, self.lookup, ())
         first = extent if scan.down else 0
         for state in states:
             state.defined = first, first + 1
@@ -199,7 +206,7 @@ class _Run:
             for state in states:
                 state.defined = (t, extent + 1) if scan.down else (0, t + 2)
             yield from scan.body
-            if scan.until is not None and self.holds(scan.until):
+            if until is not None and self.holds(until):
                 break
         self.scan_indices.pop(scan.index, None)
         self.open.difference_update(names)
@@ -221,6 +228,7 @@ class _Run:
     def window(self, scan: Scan, name: str) -> int | None:
         """How many successive states are needed at a time; None: the whole history."""
         if name in self.module.outputs:
+            self.check_history(scan, name, scan.location)
             return None
         inside = {id(part) for part in postorder(scan)}
         oldest = 0
@@ -230,7 +238,10 @@ class _Run:
                     continue
                 if access.view == "final":
                     continue
-                if id(part) not in inside or not access.indices:
+                if id(part) not in inside:
+                    self.check_history(scan, name, access.location)
+                    return None
+                if not access.indices:
                     return None
                 form = ext.polynomial(access.indices[0])
                 offset = form.pop((), 0)
@@ -239,9 +250,17 @@ class _Run:
                 oldest = max(oldest, offset if scan.down else 1 - offset)
         return oldest + 1
 
-    def holds(self, condition: Expression) -> bool:
-        compiled = plan(condition, self.lookup, ())
-        value = compiled.run(Frame(self.storages, self.symbols, self.scan_indices))
+    def check_history(self, scan: Scan, name: str, location: Location | None) -> None:
+        """Refuse a read of the history after a scan with `until`: there is none."""
+        if scan.until is not None:
+            raise ParseError(
+                f"with until, only the final state of {name} can be read",
+                location=location,
+                suggestion=f"read final({name})[...] in a statement after the scan",
+            )
+
+    def holds(self, condition: Plan) -> bool:
+        value = condition.run(Frame(self.storages, self.symbols, self.scan_indices))
         return bool(array_of(converted(value, bool_)))
 
 

@@ -85,8 +85,9 @@ def _taken_out(expression: Apply, product: str, factor: Expression, scope: Scope
     before = [x for x in expression.arguments[:first] if not has(x)]
     after = [x for x in expression.arguments[first:] if not has(x)]
     new = scope.flat(expression.op, *before, outer, *after)
-    terms = tuple(filter(has, expression.arguments))
-    return None if new is None else {"new": new, "terms": terms, "inner": inner, "outer": outer}
+    # What a term was computed in must stay: the term itself, what is left of it, the whole.
+    parts = (*filter(has, expression.arguments), outer, *(x for x in left if isinstance(x, Apply)))
+    return None if new is None else {"new": new, "parts": parts, "inner": inner}
 
 
 def terms_are_computed_alike(match: Match, scope: Scope) -> bool:
@@ -96,7 +97,7 @@ def terms_are_computed_alike(match: Match, scope: Scope) -> bool:
     wrap) and an order does not.
     """
     whole = scope.dtype(match["root"])
-    if whole is None or any(scope.dtype(x) != whole for x in (*match["terms"], match["outer"])):
+    if whole is None or any(scope.dtype(x) != whole for x in match["parts"]):
         return False
     inner = scope.typing(match["inner"])
     if inner is None:

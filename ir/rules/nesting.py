@@ -163,7 +163,7 @@ def _nested(match: Match, scope: Scope) -> Edit | None:
         statement, body=body, reductions=_reductions(statement.reductions, inner, scope, match)
     )
     extents = {names[name]: slot.extents[name] for name in reduced_indices(match["inner"])}
-    return Edit((new,), extents)
+    return Edit((new,), extents, dropped=(slot,))
 
 
 def _apart(inner: Einsum, outer: Einsum, scope: Scope) -> tuple[Einsum, dict[str, str]]:

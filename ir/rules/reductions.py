@@ -16,7 +16,8 @@ from einloom.ir.rewrite.parts import parts_of
 from einloom.ir.rewrite.patterns import Match
 from einloom.ir.rewrite.rule import Edit, StatementRule
 from einloom.ir.rewrite.scope import Scope
-from einloom.ir.rewrite.values import constant, highest, lowest
+from einloom.ir.rewrite.values import constant, converted, highest, lowest
+from einloom.ir.rules.casts import is_whole
 from einloom.ir.rules.folds import (
     fold_dtype,
     has_no_accumulator_of_its_own,
@@ -113,8 +114,25 @@ def repeats_are_multiples(match: Match, scope: Scope) -> bool:
 def _times_extent(match: Match, scope: Scope) -> Edit | None:
     statement: Einsum = match["statement"]
     extent = ext.simplify(scope.extents[match["index"]])
+    dtype = scope.dtype(statement.body)
+    if isinstance(extent, Literal) and is_whole(dtype) and dtype is not None:
+        # Sums wrap, so the number of terms counts modulo the range; a literal has to fit.
+        number = converted(extent.value, dtype)
+        if number is None:
+            return None
+        extent = Literal(number)
     body = scope.flat("mul", statement.body, extent)
     return None if body is None else _repeated(match, body, scope)
+
+
+def exponent_is_exact(match: Match, scope: Scope) -> bool:
+    """The extent is no other number in the dtype of the power, where integers would wrap."""
+    statement: Einsum = match["statement"]
+    extent = ext.simplify(scope.extents[match["index"]])
+    dtype = scope.dtype(statement.body)
+    if dtype is None or not is_whole(dtype):
+        return True
+    return isinstance(extent, Literal) and converted(extent.value, dtype) == extent.value
 
 
 def _to_the_extent(match: Match, scope: Scope) -> Edit | None:
@@ -226,7 +244,12 @@ def rules() -> Iterator[StatementRule]:
         "prod[k] f = f ** N where f does not use k of extent N",
         ("Einsum",),
         pattern=_unused_in("prod"),
-        conditions=(has_no_accumulator_of_its_own, repeats_are_multiples, unreached_cells_stay),
+        conditions=(
+            has_no_accumulator_of_its_own,
+            repeats_are_multiples,
+            unreached_cells_stay,
+            exponent_is_exact,
+        ),
         replacement=_to_the_extent,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from einloom.ir.errors import Location, Source
@@ -24,6 +25,8 @@ from einloom.ir.text.lexer import EXTENT, INDEX, SCALAR, Token
 from einloom.ir.text.operators import Assembler, literal_of
 from einloom.ir.text.spelling import SPECIAL_CALLS, VIEWS
 from einloom.ir.types import DType
+
+_NAMES = re.compile(r"\w+(\s*,\s*\w+)*")
 
 
 class ExpressionBuilder(TypeBuilder):
@@ -180,8 +183,9 @@ class ExpressionBuilder(TypeBuilder):
         if arity is not None:
             self.arity(name, arity, count)
         elif count < 2:
-            inside = self.source.text[name.end + 1 : location.end - 1].strip() or "i"
-            hint = f"a reducer takes square brackets: {word}[{inside}]" if word in MONOIDS else None
+            inside = self.source.text[name.end + 1 : location.end - 1].strip()
+            listed = inside if _NAMES.fullmatch(inside) else "i"
+            hint = f"a reducer takes square brackets: {word}[{listed}]" if word in MONOIDS else None
             self.fail_at(name, f"{word} takes two or more arguments, {count} given", hint)
         if word == "ceil" and name.position != SCALAR:
             (value,) = arguments
@@ -248,7 +252,10 @@ class ExpressionBuilder(TypeBuilder):
         return Pack(items, location=Location(self.source, children[0].start, children[-1].end))
 
     def projection(self, children: list[Any]) -> Project:
-        value, token = self.resolved(children[0]), children[1]
+        first, token = children
+        if isinstance(first, Token) and first.type != "NAME":
+            self.fail_at(token, "a number has no components")
+        value = self.resolved(first)
         start = value.location.start if value.location else token.start
         return Project(value, int(token.text[1:]), location=Location(self.source, start, token.end))
 

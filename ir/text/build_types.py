@@ -140,7 +140,7 @@ class TypeBuilder:
             if "scale" in part:
                 scales.append(part["scale"])
             elif fields.keys() & part.keys():
-                self.fail_at(name, f"{next(iter(part))} is given twice in this quantized dtype")
+                self.fail_at(name, *_given_twice(part))
             else:
                 fields.update(part)
         codes = fields.get("codes", ())
@@ -224,3 +224,10 @@ class TypeBuilder:
 
     def names(self, children: list[Token]) -> tuple[str, ...]:
         return tuple(token.text for token in children)
+
+
+def _given_twice(part: dict[str, Any]) -> tuple[str, str | None]:
+    if "codes" in part:
+        message = "the code of this quantized dtype is given twice"
+        return message, "codes to choose from are written i4|e2m1"
+    return f"the {next(iter(part))} of this quantized dtype is given twice", None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
 from einloom.ir.errors import Location, ParseError
@@ -12,12 +12,17 @@ from einloom.ir.text.spelling import RESERVED
 
 # Sets of tokens that stand for one thing a reader knows, largest first.
 _GROUPS = (
+    ("a statement", frozenset(("NAME", "FOR", "WHILE", "IF", "LET", "ALLOC", "CHECK", "CALL",
+                               "APPEND", "HASH", "ATOMIC", "MMA", "PACK", "YIELD"))),
+    ("an expression", frozenset(("NAME", "INTEGER", "NUMBER", "LPAR", "MINUS", "PREFIX",
+                                 "MODULAR", "CAST", "ACROSS", "HASH"))),
     ("an expression", frozenset(("NAME", "INTEGER", "NUMBER", "LPAR", "MINUS", "PREFIX",
                                  "MODULAR", "CAST"))),
     ("a statement", frozenset(("NAME", "LPAR", "SCAN", "CONST", "KERNEL"))),
     ("an operator", frozenset(("INFIX", "MINUS", "LESSTHAN", "MORETHAN", "VBAR"))),
     ("a dtype", frozenset(("NAME", "MODULAR", "LPAR"))),
     ("a number", frozenset(("INTEGER", "NUMBER", "MINUS"))),
+    ("a kernel, storage, launch or fault", frozenset(("KERNEL", "STORAGE", "LAUNCH", "FAULT"))),
     ("a mapping entry", frozenset(("LOOPS", "TILE", "SPATIAL", "PLACE", "INTERLEAVE"))),
     ("a layout entry", frozenset(("STRIDES", "ORDER", "ALIAS", "DONATE"))),
 )  # fmt: skip
@@ -29,6 +34,7 @@ _READABLE = {
     "LPAR": "`(`", "RPAR": "`)`", "LSQB": "`[`", "RSQB": "`]`", "LBRACE": "`{`", "RBRACE": "`}`",
     "COMMA": "`,`", "COLON": "`:`", "EQUAL": "`=`", "QMARK": "`?`", "ARROW": "`->`",
     "LESSTHAN": "`<`", "MORETHAN": "`>`", "VBAR": "`|`", "MINUS": "`-`", "INFIX": "an operator",
+    "RANGE": "`..`", "SEMICOLON": "`;`", "LANES": "`<16>`",
     "MODULAR": "`zq<17>`", "DIMENSIONS": "`4x1`", "PREFIX": "`not`",
 }  # fmt: skip
 
@@ -40,6 +46,9 @@ _ORDER = (
 )  # fmt: skip
 
 MAXIMUM_NAMED = 3
+
+Slip = Callable[[Token | None, set[str], Lexer], str | None]
+"""What the person probably meant: the token (None: the end), what would fit, where."""
 
 _OPERAND_ENDS = frozenset(("NAME", "INTEGER", "NUMBER", "RPAR", "RSQB", "PROJECT"))
 
@@ -72,7 +81,7 @@ def _shown(kind: str, text: str) -> str:
     return f"`{text}`" if len(text) <= 40 else f"`{text[:37]}...`"
 
 
-def misplaced(token: Token | None, accepted: Iterable[str], lexer: Lexer) -> ParseError:
+def misplaced(token: Token | None, accepted: Iterable[str], lexer: Lexer, slip: Slip) -> ParseError:
     """The error for `token` (None: the end of the text) where one of `accepted` fits."""
     kind, before = lexer.before, lexer.before_text
     accepted = set(accepted)
@@ -87,7 +96,7 @@ def misplaced(token: Token | None, accepted: Iterable[str], lexer: Lexer) -> Par
     if unclosed is not None:
         return unclosed
     return ParseError(
-        message, location=_location(token, lexer), suggestion=_slip(token, accepted, lexer)
+        message, location=_location(token, lexer), suggestion=slip(token, accepted, lexer)
     )
 
 
@@ -118,7 +127,7 @@ def _unclosed(token: Token | None, lexer: Lexer) -> ParseError | None:
     )
 
 
-def _slip(token: Token | None, accepted: set[str], lexer: Lexer) -> str | None:
+def slip(token: Token | None, accepted: set[str], lexer: Lexer) -> str | None:
     """What the person probably meant."""
     if token is None:
         if "PROGRAM" in accepted:

@@ -237,11 +237,12 @@ def _floats(name: str, numbers: list[Number] | list[Number | None], complain: Co
             assert number is not None
             complain(f"a NaN of {name} has {bits} bits", number.start, number.end)
         patterns[k] = pattern
-    for k, _ in nans:
-        if not np.isnan(result[k]):
-            number = numbers[k]
-            assert number is not None
-            complain("these are not the bits of a NaN", number.start, number.end)
+    with np.errstate(all="ignore"):  # some bit patterns of NaN signal
+        wrong = next((k for k, _ in nans if not np.isnan(result[k])), None)
+    if wrong is not None:
+        number = numbers[wrong]
+        assert number is not None
+        complain("these are not the bits of a NaN", number.start, number.end)
     return result
 
 
@@ -298,6 +299,11 @@ def _texts(dtype: DType, array: Array) -> list[str] | None:
 def _float_texts(name: str, array: Array) -> list[str]:
     bits, nan = _nan_of(name)
     patterns = array.view(np.dtype(f"u{bits // 8}"))
+    with np.errstate(all="ignore"):  # some bit patterns of NaN signal, some candidates overflow
+        return _each_float_text(name, array, patterns, bits, nan)
+
+
+def _each_float_text(name: str, array: Array, patterns: Array, bits: int, nan: int) -> list[str]:
     return [
         _shortest(name, value)
         if value == value

@@ -40,10 +40,9 @@ class Token:
         return f"<{self.type} {self.text}>"
 
 
-_PATTERN = re.compile(
-    r"""[ \t\f]*(?:
+_ALTERNATIVES = r"""
       (?P<NUMBER>nan\(0[xX][0-9a-fA-F]+\)j?
-        |(?:[0-9]+\.[0-9]*(?:[eE][+-]?[0-9]+)?|[0-9]+[eE][+-]?[0-9]+)j?(?!\w)
+        |(?:[0-9]+\.(?!\.)[0-9]*(?:[eE][+-]?[0-9]+)?|[0-9]+[eE][+-]?[0-9]+)j?(?!\w)
         |[0-9]+j(?!\w))
     | (?P<MODULAR>zq[ ]*<[ ]*[0-9]+[ ]*>)
     | (?P<NAME>[A-Za-z_\x80-\U0010ffff][^\x00-\x2f\x3a-\x40\x5b-\x5e\x60\x7b-\x7f\s]*)
@@ -59,9 +58,13 @@ _PATTERN = re.compile(
     | (?P<COMMENT>\#[^\r\n]*)
     | (?P<END>\Z)
     | (?P<OTHER>(?s:.))
-    )""",
-    re.VERBOSE,
-)
+"""
+
+
+def token_pattern(more: str = "") -> re.Pattern[str]:
+    """Blanks and the token behind them; `more` are alternatives that are tried first."""
+    return re.compile(rf"[ \t\f]*(?:{more}{_ALTERNATIVES})", re.VERBOSE)
+
 
 _OPERATORS = {
     "(": "LPAR", ")": "RPAR", "[": "LSQB", "]": "RSQB", "{": "LBRACE", "}": "RBRACE",
@@ -120,6 +123,8 @@ class Lexer:
     offset, position to return to, section word to return to).
     """
 
+    pattern = token_pattern()
+
     def __init__(self, source: Source, position: int = SCALAR) -> None:
         self.source = source
         self.first_position = position
@@ -133,7 +138,7 @@ class Lexer:
 
     def __iter__(self) -> Iterator[Token]:
         text = self.source.text
-        match = _PATTERN.match
+        match = self.pattern.match
         at = 1 if text.startswith("\ufeff") else 0
         while True:
             found = match(text, at)

@@ -6,13 +6,18 @@ names that are objects of its own; here both are resolved once, when the tables 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+from einloom.ir.errors import Source
+from einloom.ir.text.build_expressions import ExpressionBuilder
 from einloom.ir.text.build_module import ModuleBuilder
 from einloom.ir.text.lexer import Token
+
+BuilderT = TypeVar("BuilderT", bound=ExpressionBuilder)
 
 STARTS = ("module", "definitions", "expression", "tensor_type")
 
@@ -34,12 +39,17 @@ class Misplaced(Exception):
         self.accepted = accepted
 
 
-class Machine:
-    """The automaton and the builder that its rules call; it works on one text at a time."""
+class Machine(Generic[BuilderT]):
+    """The automaton and the builder that its rules call; it works on one text at a time.
 
-    def __init__(self) -> None:
-        self.builder = ModuleBuilder()
-        table, callbacks = _tables(self.builder)
+    `grammars` names the files that hold the rules: together they are one grammar.
+    """
+
+    def __init__(
+        self, builder: BuilderT, grammars: tuple[str, ...], starts: tuple[str, ...]
+    ) -> None:
+        self.builder = builder
+        table, callbacks = _tables(builder, grammars, starts)
         made = {
             rule: (len(rule.expansion), callback, str(rule.origin.name))
             for rule, callback in callbacks.items()
@@ -126,7 +136,9 @@ class Machine:
                 return True
 
 
-def _tables(builder: ModuleBuilder) -> tuple[Any, dict[Any, Any]]:
+def _tables(
+    builder: ExpressionBuilder, grammars: tuple[str, ...], starts: tuple[str, ...]
+) -> tuple[Any, dict[Any, Any]]:
     """The parse table of the grammar, and for each of its rules the function that it calls."""
     from lark import Lark
     from lark.lexer import Lexer
@@ -140,12 +152,13 @@ def _tables(builder: ModuleBuilder) -> tuple[Any, dict[Any, Any]]:
         def lex(self, *_: Any) -> Any:
             raise NotImplementedError
 
-    grammar = files("einloom.ir.text").joinpath("program.lark").read_text("utf-8")
+    folder = files("einloom.ir.text")
+    grammar = "\n".join(folder.joinpath(name).read_text("utf-8") for name in grammars)
     lark: Any = Lark(
         grammar,
         parser="lalr",
         lexer=Unused,
-        start=list(STARTS),
+        start=list(starts),
         maybe_placeholders=False,
         transformer=builder,
     )
@@ -154,6 +167,29 @@ def _tables(builder: ModuleBuilder) -> tuple[Any, dict[Any, Any]]:
 
 
 @cache
-def idle_machines() -> list[Machine]:
+def idle_machines() -> list[Machine[ModuleBuilder]]:
     """Machines that no call uses: threads that parse at once have one each, without a lock."""
     return []
+
+
+def program_machine() -> Machine[ModuleBuilder]:
+    return Machine(ModuleBuilder(), ("program.lark",), STARTS)
+
+
+@contextmanager
+def borrowed(
+    idle: list[Machine[BuilderT]], make: Callable[[], Machine[BuilderT]]
+) -> Iterator[Machine[BuilderT]]:
+    """An idle machine, or a new one; it is idle again, and knows no text, afterwards."""
+    try:
+        machine = idle.pop()
+    except IndexError:
+        machine = make()
+    try:
+        yield machine
+    finally:
+        machine.builder.begin(_NOTHING)
+        idle.append(machine)
+
+
+_NOTHING = Source("<nothing>", "")

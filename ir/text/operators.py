@@ -61,12 +61,16 @@ class Assembler:
     """Builds the expression that a flat list of operands and operators stands for.
 
     `atom` resolves a name or number token. A minus directly before a number belongs to the
-    number, so that `-1.0` is a literal and `-(1.0)` a negation.
+    number, so that `-1.0` is a literal and `-(1.0)` a negation. `(a + b) + c` is `a + b + c`,
+    unless `nested`: then parentheses stay.
     """
 
-    def __init__(self, source: Source, atom: Callable[[Token], Expression]) -> None:
+    def __init__(
+        self, source: Source, atom: Callable[[Token], Expression], nested: bool = False
+    ) -> None:
         self.source = source
         self.atom = atom
+        self.nested = nested
 
     def assemble(self, items: list[Operand]) -> Expression:
         """The expression of `operand (infix operand)*`, prefixes before any operand.
@@ -130,7 +134,11 @@ class Assembler:
         nodes = tuple(self.atom(x) if isinstance(x, Token) else x for x in arguments)
         location = Location(self.source, start, end)
         op = operator.op
-        if is_flat(op) and any(isinstance(x, Apply) and x.op == op for x in nodes):
+        if (
+            not self.nested
+            and is_flat(op)
+            and any(isinstance(x, Apply) and x.op == op for x in nodes)
+        ):
             values.append(apply(op, *nodes).at(location))
         else:
             values.append(Apply(op, nodes, location=location))

@@ -11,9 +11,15 @@ from typing import Any
 from einloom.ir.errors import EinloomError, ParseError, Source
 from einloom.ir.expressions import Expression
 from einloom.ir.program import Definition, Function, Module
-from einloom.ir.text.complaints import misplaced
+from einloom.ir.text.complaints import Slip, misplaced, slip
 from einloom.ir.text.lexer import EXTENT, INDEX, SCALAR, Lexer
-from einloom.ir.text.machine import Machine, Misplaced, idle_machines
+from einloom.ir.text.machine import (
+    Machine,
+    Misplaced,
+    borrowed,
+    idle_machines,
+    program_machine,
+)
 from einloom.ir.types import TensorType
 
 POSITIONS = {"scalar": SCALAR, "index": INDEX, "extent": EXTENT}
@@ -104,29 +110,30 @@ def _run(
     parameters: Iterable[str] | None = None,
     functions: Iterable[Function] = (),
 ) -> Any:
-    idle = idle_machines()
-    try:
-        machine = idle.pop()
-    except IndexError:
-        machine = Machine()
-    builder = machine.builder
-    builder.begin(source)
-    builder.symbols.update(symbols)
-    builder.locals = None if parameters is None else frozenset(parameters)
-    builder.functions.update((f.name, len(f.parameters)) for f in functions)
-    lexer = Lexer(source, position)
+    with borrowed(idle_machines(), program_machine) as machine:
+        builder = machine.builder
+        builder.begin(source)
+        builder.symbols.update(symbols)
+        builder.locals = None if parameters is None else frozenset(parameters)
+        builder.functions.update((f.name, len(f.parameters)) for f in functions)
+        return run(machine, start, Lexer(source, position), slip)
+
+
+def run(machine: Machine[Any], start: str, lexer: Lexer, slip: Slip) -> Any:
+    """The value of a start rule for the tokens of a text.
+
+    `slip` guesses what was meant where a token does not fit; that raises ParseError.
+    """
     tokens = iter(lexer)
     try:
         with collector_paused():
             return machine.run(start, tokens)
     except Misplaced as error:
         token = error.token
-        if token is not None and token.type == "_SEPARATOR" and source.text[token.start] == "}":
+        text = lexer.source.text
+        if token is not None and token.type == "_SEPARATOR" and text[token.start] == "}":
             token = next(tokens, None)  # a block ends a statement: what follows is misplaced
-        complaint = misplaced(token, error.accepted, lexer)
-    finally:
-        builder.begin(_NOTHING)
-        idle.append(machine)
+        complaint = misplaced(token, error.accepted, lexer, slip)
     raise complaint
 
 
@@ -141,6 +148,3 @@ def collector_paused() -> Iterator[None]:
         yield
     finally:
         gc.enable()
-
-
-_NOTHING = Source("<nothing>", "")

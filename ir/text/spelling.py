@@ -24,6 +24,10 @@ SPECIAL_CALLS = frozenset(("iota", "complex", *VIEWS, *SCALARS))
 """Names that are called like an operation and are none, casts among them; a definition may
 bear one, and is then called in backquotes."""
 
+LOOP_RESERVED = frozenset(("across", "carry", "in", "slices", "step", "work"))
+"""Words that name nothing at the loops level, either: they stand in front of expressions or
+behind them."""
+
 PLAIN_NAME = re.compile(r"[^\W\d]\w*", re.ASCII)
 
 CANONICAL_NAN = 0x7FF8000000000000

@@ -33,6 +33,10 @@ def _plain_dtype_text(dtype: DType) -> str:
             return f"zq<{dtype.modulus}>"
         case Quantized():
             return _quantized_text(dtype)
+    from einloom.ir.loops import Vector  # a level that the text of a program does without
+
+    if isinstance(dtype, Vector):
+        return f"{dtype_text(dtype.element)}x{dtype.lanes}"
     raise TypeError(f"{type(dtype).__name__} is no dtype")
 
 

@@ -171,6 +171,8 @@ def _check_read(
     if name not in writes or access.view == "final":
         return
     state_of = parts.types.states.get(name)
+    if state_of is not None and state_of not in place.scans:
+        return  # read after its scan
     around = {scan.index for scan in place.scans}
     condition = owner.condition if isinstance(owner, Einsum) else None
     if condition is not None:

@@ -283,7 +283,9 @@ def test_check_finds_a_wrong_result(capsys: Capture, monkeypatch: pytest.MonkeyP
         return results
 
     monkeypatch.setattr(Executable, "run", wrong)
-    assert main(["run", program(SCALED), "--check", "--extent", "N=5"]) == 1
+    words = ["--check", "--extent", "N=5", "--output", "o"]
+    assert main(["run", program(SCALED), *words]) == 1
+    assert not Path("o").exists()
     captured = capsys.readouterr()
     assert rows(captured.out)[3][:2] == ["B", "0.25"]
     assert rows(captured.out)[3][3] == "NO, at [3]"

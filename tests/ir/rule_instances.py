@@ -141,7 +141,7 @@ def arrays_for(module: Module, rng: Random, special: bool = False) -> dict[str, 
         assert item.type is not None
         shape = [int(extent.value) for extent in item.type.extents]  # type: ignore[attr-defined]
         dtype = numpy_dtype(item.type.dtype)
-        if dtype == bool:
+        if dtype.kind == "b":
             values = generator.integers(0, 2, shape).astype(dtype)
         elif dtype.kind in "iu":
             far = rng.random() < 0.5 and dtype.itemsize == 1
@@ -358,11 +358,14 @@ def expression_instance(rule: ExpressionRule, builder: Builder) -> Module:
     return builder.whole(from_pattern(rule.pattern, builder, {}))
 
 
-def instance(rule: Rule, semiring: Semiring, rng: Random) -> Module | None:
-    """A program in which the rule may fire, or None where it has none over the semiring."""
+def instance(rule: Rule, semiring: Semiring, rng: Random, mixed: bool) -> Module | None:
+    """A program in which the rule may fire, or None where it has none over the semiring.
+
+    `mixed`: operands of several dtypes now and then.
+    """
     from tests.ir.einsum_instances import PROGRAMS
 
-    builder = Builder(semiring, rng, mixed=rng.random() < 0.4)
+    builder = Builder(semiring, rng, mixed=mixed and rng.random() < 0.4)
     if rule.name in PROGRAMS:
         module = PROGRAMS[rule.name](builder)
         return module if module is None or rng.random() < 0.7 else onto_a_diagonal(module)

@@ -35,7 +35,8 @@ BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 def wrapped(value: int, dtype: Scalar) -> int:
     limits = np.iinfo(numpy_dtype(dtype))
-    return (value - int(limits.min)) % 2**dtype.bits + int(limits.min)
+    low = int(limits.min)
+    return int((value - low) % 2**dtype.bits) + low
 
 
 @pytest.mark.parametrize("source", INTEGERS, ids=str)

@@ -16,6 +16,7 @@ from einloom.ir.node import Node, postorder, rebuild
 from einloom.ir.ops import apply
 from einloom.ir.program import (
     Bound,
+    Constant,
     Einsum,
     Input,
     Interleave,
@@ -87,8 +88,8 @@ def renamed(module: Module, suffix: str = "_renamed") -> Module:
                 return replace(part, kernel=index(part.kernel), loops=loops, spatial=spatial)
             case Module():
                 return replace(part, name=index(part.name))
-        if hasattr(part, "name") and hasattr(part, "data"):
-            return replace(part, name=tensor(part.name))
+            case Constant():
+                return replace(part, name=tensor(part.name))
         return part
 
     return rebuild(module, change)
@@ -122,7 +123,7 @@ def changes(module: Module) -> list[Module]:
         at(statement, replace(statement, body=apply("add", statement.body, Literal(1))))
         for part in postorder(statement.body):
             if isinstance(part, Literal):
-                at(part, Literal(part.value == "changed" or complex(part.value, 3.0)))  # type: ignore[arg-type]
+                at(part, Literal(part.value * 1j + 3.0))
             if isinstance(part, Apply) and len(set(part.arguments)) == len(part.arguments) > 1:
                 at(part, Apply(part.op, part.arguments[::-1]))
         for reduction in statement.reductions:

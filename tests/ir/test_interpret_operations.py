@@ -206,7 +206,8 @@ def test_f16_rounds_where_it_is_stored_or_cast() -> None:
 
 @pytest.mark.parametrize("modulus", [2, 17, 2**32, 2**61 - 1, 2**63 - 25])
 def test_residues_against_python_integers(modulus: int) -> None:
-    text = f"""program p(A: zq<{modulus}>[i=N], B: zq<{modulus}>[i=N]) -> (S, D, M, G, E, T, P, L, F) {{
+    text = f"""program p(A: zq<{modulus}>[i=N], B: zq<{modulus}>[i=N])
+              -> (S, D, M, G, E, T, P, L, F) {{
       S[i] = A[i] + B[i] + 5
       D[i] = A[i] - B[i]
       M[i] = A[i] * B[i] * 3

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from einloom.ir.errors import DTypeError, EinloomError, ParseError, ShapeError
-from einloom.ir.expressions import Access, Apply, Cast, Index, Literal, Local, Symbol
+from einloom.ir.expressions import Access, Apply, Cast, Expression, Index, Literal, Local, Symbol
 from einloom.ir.infer import infer
+from einloom.ir.node import postorder, rebuild
 from einloom.ir.program import (
     Call,
     Constant,
@@ -33,6 +35,7 @@ from einloom.ir.types import Modular, Quantized, Rank, Scalar, TensorType, Tuple
 from einloom.ir.verify import problems, verify
 from einloom.ir.verify.parts import Parts
 from einloom.ir.verify.program import DECLARATIONS, STRUCTURE, TYPED
+from tests.ir.generate import random_module
 
 FOLDER = Path(__file__).parent / "verifier"
 FILES = sorted(FOLDER.glob("*.txt"))
@@ -420,6 +423,29 @@ def test_scans_nest_to_a_limit_and_no_further() -> None:
     assert problems(nested(32)) == []
     assert [d.message for d in problems(nested(33))] == ["scans nest at most 32 deep"]
     assert [d.message for d in problems(nested(2000))] == ["scans nest at most 32 deep"]
+
+
+def damaged(module: Module, random: Random) -> Module:
+    """The module with one node put in place of another one of its kind."""
+    nodes = list(postorder(module))
+    old = random.choice(nodes)
+    if isinstance(old, Module):
+        return module
+    swappable = isinstance(old, Expression) and not isinstance(old, Literal | Access)
+    kind = Expression if swappable else type(old)
+    new = random.choice([node for node in nodes if isinstance(node, kind)])
+    return rebuild(module, lambda node: new if node == old else node)
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_generated_modules_are_right_and_damaged_ones_are_only_complained_about(seed: int) -> None:
+    random = Random(seed)
+    module = random_module(random, 5)
+    assert problems(module) == []
+    for _ in range(3):
+        module = damaged(module, random)
+    for diagnostic in problems(module):
+        assert diagnostic.message
 
 
 def test_integer_dtypes_keep_their_state() -> None:
