@@ -50,7 +50,7 @@ def find_dtype(dtype: Any) -> np.dtype[Any]:
     if isinstance(dtype, str) and dtype in SCALARS:
         return numpy_dtype(Scalar(dtype))
     try:
-        found = np.dtype(dtype)
+        found: np.dtype[Any] = np.dtype(dtype)
     except TypeError:
         raise DTypeError(
             f"{dtype!r} is no dtype", suggestion=f"one of {', '.join(SCALARS)}"
@@ -128,7 +128,7 @@ def check_target(target: str) -> None:
 
 def as_module(program: Module | str | Path, operands: tuple[Any, ...], semiring: Any) -> Module:
     """The module that `compile` was given, in whatever form."""
-    if isinstance(program, Module) or isinstance(program, Path) or _PROGRAM.match(program):
+    if isinstance(program, Module | Path) or _PROGRAM.match(program):
         if operands or semiring is not None:
             raise ParseError(
                 "operands and semiring go with an einsum spec, not with a program",
@@ -243,6 +243,10 @@ def compile_module(
         if isinstance(event, AfterPass) and isinstance(event.module, Module):
             stages[event.pass_.name] = event.module
 
-    context.listeners = (listen,)
+    from einloom.debug import debug_code, debug_listeners
+
+    context.listeners = (listen, *debug_listeners())
     final = pipeline.run(module, context)
-    return Executable(final, stages=stages, notes=context.notes, strict=context.strict)
+    executable = Executable(final, stages=stages, notes=context.notes, strict=context.strict)
+    debug_code(executable)
+    return executable

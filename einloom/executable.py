@@ -15,16 +15,26 @@ from einloom.ir.errors import ShapeError, UnsupportedError
 from einloom.ir.infer import infer
 from einloom.ir.program import Module
 from einloom.ir.promotion import numpy_dtype
-from einloom.ir.quantized import QuantizedArray, codes_of, decode, scales_of
+from einloom.ir.quantized import (
+    QuantizedArray,
+    codes_of,
+    component_name,
+    decode,
+    scales_of,
+)
 from einloom.ir.types import Quantized, TensorType
 from einloom.source_fingerprint import source_fingerprint
 
 if TYPE_CHECKING:
+    from einloom.backends.cost import StatementCost
     from einloom.backends.cpu.launcher import Kernels, Prepared
     from einloom.ir.loops import LoopProgram
     from einloom.passes.lowering import OperandLayout
+    from einloom.report import Report
 
 Array = np.ndarray[Any, Any]
+DEFAULT_EXTENT = 64
+"""What `cost` and `explain` take for a symbol of which no size is given."""
 LayoutClass = tuple[tuple[int | None, ...], bool]
 
 
@@ -128,20 +138,16 @@ class Executable:
     def _decoded(self, arrays: Mapping[str, Array | QuantizedArray]) -> dict[str, Array]:
         """The operands of the kernels: quantized inputs as what the program reads of them."""
         found: dict[str, Array] = {}
-        for item in self._native.inputs:
-            value = arrays.get(item.name)
+        wanted = {item.name for item in self._native.inputs}
+        for name, value in arrays.items():
             if isinstance(value, np.ndarray):
-                found[item.name] = value
+                found[name] = value
                 continue
-            if item.type is None:
-                continue
-            name, _, view = item.name.partition(".")
             type_ = self.inputs[name]
-            whole = arrays[name]
             assert type_ is not None and isinstance(type_.dtype, Quantized)
-            assert isinstance(whole, QuantizedArray)
-            read = {"": decode, "codes": codes_of, "scales": scales_of}[view]
-            found[item.name] = read(type_.dtype, whole)
+            for view, read in (("", decode), ("codes", codes_of), ("scales", scales_of)):
+                if component_name(name, view) in wanted:
+                    found[component_name(name, view)] = read(type_.dtype, value)
         return found
 
     def prepared(self, tensors: Mapping[str, Array], symbols: Mapping[str, int]) -> Prepared:
@@ -187,6 +193,23 @@ class Executable:
                 f"no stage {stage!r}", suggestion=f"stages: {', '.join([*self.stages, 'loops'])}"
             )
         return str(self.stages[stage])
+
+    def cost(self, extents: Mapping[str, int] | None = None) -> list[StatementCost]:
+        """Predicted operations, bytes and seconds of each statement, for extents of symbols."""
+        from einloom.backends.cost import MachineModel, cost_of
+
+        return cost_of(self.module, self.sizes(extents), MachineModel())
+
+    def explain(self, extents: Mapping[str, int] | None = None) -> Report:
+        """Work, decisions of the passes, loop orders and storage, as tables; `str` prints it."""
+        from einloom.explanation import explain
+
+        return explain(self, self.sizes(extents))
+
+    def sizes(self, extents: Mapping[str, int] | None) -> dict[str, int]:
+        """An extent for every symbol: as given, or `DEFAULT_EXTENT`."""
+        given = dict(extents or {})
+        return {name: given.get(name, DEFAULT_EXTENT) for name in self._inference.symbols}
 
     def llvm(self, optimized: bool = False) -> str:
         """LLVM IR for contiguous operands, as emitted or after LLVM's passes."""

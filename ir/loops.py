@@ -262,6 +262,25 @@ class Buffer(Node):
     aligned: bool = True
 
 
+def buffer_name(tensor: str, component: int | None) -> str:
+    """The name of the buffer of a tensor, or of one component of a tensor of tuples: `T.0`.
+
+    A tensor whose own name could be read as a component's gets a dot at its end.
+    """
+    if component is not None:
+        return f"{tensor}.{component}"
+    _, dot, last = tensor.rpartition(".")
+    return f"{tensor}." if dot and (not last or last.isdigit()) else tensor
+
+
+def tensor_of(buffer: str) -> tuple[str, int | None]:
+    """The tensor, and the component of it, that `buffer_name` made a name for."""
+    tensor, dot, last = buffer.rpartition(".")
+    if not dot or not (last.isdigit() or not last):
+        return buffer, None
+    return tensor, int(last) if last else None
+
+
 @node
 class LoopFunction(Node):
     """`kernel name(buffers; scalars) { ... }`.
@@ -270,7 +289,7 @@ class LoopFunction(Node):
     fault)`. `parameters` holds the scalars in order, then for each buffer in order its strides
     in bytes (all of them, also the static ones). [begin, end) is the slice of the parallel
     loop; a function without one ignores it. The result is 0 or the number of the fault, whose
-    value and limit are then in `fault`. `reassociate` lets reductions be reordered.
+    value and limit are then in `fault`, or -1 where memory for a workspace ran out. `reassociate` lets reductions be reordered.
     """
 
     name: str

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,7 @@ _FROM_NUMPY = {np.dtype(numpy): name for name, numpy in _NUMPY_NAMES.items()}
 
 
 @cache
-def numpy_dtype(dtype: DType) -> np.dtype:
+def numpy_dtype(dtype: DType) -> np.dtype[Any]:
     """The NumPy dtype in which values of `dtype` are stored."""
     if isinstance(dtype, Modular):
         return np.dtype(np.uint64)
@@ -53,14 +54,15 @@ def numpy_dtype(dtype: DType) -> np.dtype:
     if dtype == bf16:
         import ml_dtypes
 
-        return np.dtype(ml_dtypes.bfloat16)
+        half: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return half
     if isinstance(dtype, Scalar):
         return np.dtype(_NUMPY_NAMES[dtype.name])
     raise DTypeError(f"{dtype} has no NumPy dtype")
 
 
 @cache
-def from_numpy(dtype: np.dtype) -> DType:
+def from_numpy(dtype: np.dtype[Any]) -> DType:
     """The Einloom dtype of a NumPy dtype; DTypeError for one outside the IR."""
     name = _FROM_NUMPY.get(dtype.newbyteorder("="))
     if name is not None:

@@ -63,6 +63,11 @@ def _pick(chosen: Array, choices: list[Array]) -> Array:
     return np.asarray(np.take_along_axis(np.stack(choices), chosen[None], 0)[0])
 
 
+def component_name(tensor: str, view: str) -> str:
+    """The tensor that a program reads instead of `codes(W)` or `scales(W)` once W is unpacked."""
+    return f"{tensor}.{view}" if view else tensor
+
+
 def codes_of(dtype: Quantized, array: QuantizedArray) -> Array:
     """What `codes(W)` reads: the codes, i64."""
     return array.codes.astype(np.int64)

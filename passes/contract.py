@@ -39,9 +39,9 @@ class Contract(Pass):
     fewer operations are often slower. Sizes are those of the program, or the context's hints for
     its symbols, or 64.
 
-    `method`: `auto` compares several finders; a finder's name takes its path where that ends in
-    reasonable time; `left` goes from left to right; `none` splits nothing; `given` takes `path`,
-    written as by NumPy: `"(0, 1), (0, 1)"`.
+    `method`: `auto` compares several finders. A finder's name takes its path, or that of a
+    cheaper one where there are too many factors for it to end soon. `left` goes from left to
+    right, `none` splits nothing, `given` takes `path`, written as by NumPy: `"(0, 1), (0, 1)"`.
     `memory_limit`: elements that an intermediate may have, or `max_input`: those of the largest
     input. Where the best tree needs more, a scan runs over slices of reduced indices and adds
     them up, and intermediates that are still too large are computed where they are used. The

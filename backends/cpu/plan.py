@@ -12,7 +12,7 @@ import numpy as np
 from einloom.ir import extents as ext
 from einloom.ir.errors import BackendError, ShapeError
 from einloom.ir.expressions import Apply, Expression, Literal, Symbol
-from einloom.ir.loops import LoopProgram
+from einloom.ir.loops import LoopProgram, tensor_of
 from einloom.ir.promotion import numpy_dtype
 
 Code = tuple[str | int, ...]
@@ -90,7 +90,8 @@ def plan_of(program: LoopProgram) -> Plan:
     )
     launches = []
     for launch in program.launches:
-        buffers = tuple(_buffer(b.name, program) for b in functions[launch.function].buffers)
+        names = [b.name for b in functions[launch.function].buffers]
+        buffers = tuple(BufferPlan(*tensor_of(name)) for name in names)
         sites = sorted(
             (f for f in program.faults if f.function == launch.function), key=lambda f: f.number
         )
@@ -105,13 +106,6 @@ def plan_of(program: LoopProgram) -> Plan:
             )
         )
     return Plan(storages, tuple(launches))
-
-
-def _buffer(name: str, program: LoopProgram) -> BufferPlan:
-    tensor, dot, item = name.rpartition(".")
-    if dot and item.isdigit():
-        return BufferPlan(tensor, int(item))
-    return BufferPlan(name, None)
 
 
 def _dtype_data(dtype: np.dtype[Any]) -> Any:

@@ -148,11 +148,19 @@ def _drawn(table: Table) -> Any:
         title_style="bold",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
+        # two columns between cells: eighty hold what a command has to say
+        padding=(0, 1, 0, 0),
         show_header=table.header,
     )
     for position, name in enumerate(table.columns):
         right = position in table.numbers
-        drawn.add_column(name, justify="right" if right else "left", no_wrap=right, overflow="fold")
+        drawn.add_column(
+            name,
+            justify="right" if right else "left",
+            no_wrap=right,
+            min_width=len(name) if table.header else None,
+            overflow="fold",
+        )
     for row in table.rows:
         from rich.text import Text
 

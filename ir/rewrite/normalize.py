@@ -15,10 +15,11 @@ from einloom.ir.expressions import (
     Symbol,
 )
 from einloom.ir.node import child_nodes, with_children
-from einloom.ir.ops import is_flat
 from einloom.ir.rewrite.laws import EXACT
 from einloom.ir.rewrite.rule import ExpressionRule, RuleIndex, first_match
 from einloom.ir.rewrite.scope import Scope
+from einloom.ir.rewrite.values import fits
+from einloom.ir.types import Scalar
 
 Report = Callable[[ExpressionRule, Expression, Expression], bool]
 """Told of each replacement; False when the budget is used up, which refuses the replacement."""
@@ -78,7 +79,7 @@ class Normalizer:
     def _built(self, current: Expression, inside: bool) -> Expression:
         """`current` on its rewritten children. Flat operations stay flat."""
         below = inside or isinstance(current, Access)
-        if not isinstance(current, Apply) or not is_flat(current.op) or inside:
+        if not isinstance(current, Apply) or inside:
             children = [x for x in child_nodes(current) if isinstance(x, Expression)]
             if all(self.done[(child.digest, below)] is child for child in children):
                 return current
@@ -90,6 +91,7 @@ class Normalizer:
         new = tuple(self.done[(x.digest, False)] for x in old)
         if all(a is b for a, b in zip(old, new, strict=True)):
             return current
+        new = tuple(self._fitting(current, a, b) for a, b in zip(old, new, strict=True))
         merged = self.scope.flat(current.op, *new)
         if merged is None:
             # Merging would change a value: those arguments stay as they were.
@@ -99,6 +101,18 @@ class Normalizer:
             )
             merged = self.scope.flat(current.op, *kept)
         return current if merged is None else merged.at(current.location)
+
+    def _fitting(self, parent: Apply, old: Expression, new: Expression) -> Expression:
+        """What an argument became, or the argument itself where it became too large a number.
+
+        A computed value wraps when it meets a narrower dtype, a written one is refused there.
+        """
+        if not isinstance(new, Literal) or type(new.value) is not int or isinstance(old, Literal):
+            return new
+        dtype = self.scope.operand_dtype(parent)
+        if isinstance(dtype, Scalar) and dtype.is_integer and not fits(new.value, dtype):
+            return old
+        return new
 
     def _fired(self, expression: Expression, inside: bool) -> Expression | None:
         root = expression.op if isinstance(expression, Apply) else type(expression).__name__

@@ -40,6 +40,12 @@ def integer_range(dtype: Scalar) -> tuple[int, int]:
     return int(limits.min), int(limits.max)
 
 
+def fits(value: int, dtype: Scalar) -> bool:
+    """Whether an integer dtype holds a number."""
+    low, high = integer_range(dtype)
+    return low <= value <= high
+
+
 def constant(value: Value, typing: Typing) -> Expression | None:
     """An expression of exactly this typing with this value; None where there is none.
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from einloom.ir import extents as ext
-from einloom.ir.expressions import Apply, Expression, Literal
+from einloom.ir.expressions import Apply, Cast, Expression, Literal, Symbol
 from einloom.ir.ops import MONOIDS
 from einloom.ir.program import Einsum, Statement
 from einloom.ir.promotion import Typing
@@ -121,6 +121,8 @@ def _times_extent(match: Match, scope: Scope) -> Edit | None:
         if number is None:
             return None
         extent = Literal(number)
+    elif is_whole(dtype) and dtype is not None and not isinstance(extent, Symbol):
+        extent = Cast(dtype, extent)  # whole, so that the numbers in it need not fit
     body = scope.flat("mul", statement.body, extent)
     return None if body is None else _repeated(match, body, scope)
 

@@ -40,9 +40,9 @@ _READABLE = {
 
 # The order in which expected things are named; what is not listed comes last.
 _ORDER = (
-    "`=`", "`)`", "`]`", "`>`", "`:`", "`from`", "`->`", "an expression", "a statement", "a name",
-    "a dtype", "a whole number", "a number", "an operator", "a new line", "`}`", "`,`", "`{`",
-    "`(`", "`[`", "`program`", "`fn`", "`monoid`",
+    "`=`", "`..`", "`)`", "`]`", "`>`", "`:`", "`from`", "`->`", "an expression", "a statement",
+    "a name", "a dtype", "a whole number", "a number", "an operator", "a new line", "`}`", "`,`",
+    "`{`", "`(`", "`[`", "`program`", "`fn`", "`monoid`",
 )  # fmt: skip
 
 MAXIMUM_NAMED = 3
@@ -143,6 +143,23 @@ def slip(token: Token | None, accepted: set[str], lexer: Lexer) -> str | None:
             "a reducer stands in front of the whole right side; "
             "define the reduced tensor in a statement of its own"
         )
+    known = slip_at_any_level(token, accepted, lexer)
+    if known is not None:
+        return known
+    if kind == "COLON" and "EQUAL" in accepted:
+        return "write = alone"
+    if "FROM" in accepted:
+        return "a scan says what it starts from: scan t < T from { ... } { ... }"
+    if lexer.before == "NAME" and lexer.before_text == "call" and kind == "NAME":
+        return f"a call names its version: call {text}@1(...)"
+    if "INFIX" in accepted and kind in ("NAME", "INTEGER", "NUMBER", "LPAR", "REDUCER"):
+        return _missing_reducer(token, lexer)
+    return None
+
+
+def slip_at_any_level(token: Token, accepted: set[str], lexer: Lexer) -> str | None:
+    """What was probably meant, where that has nothing to do with the level of the text."""
+    text, kind = token.text, token.type
     if text in RESERVED and "NAME" in accepted:
         return f"{text} is a reserved word; to name something so, write `{text}`"
     if text == "==" and "EQUAL" in accepted:
@@ -152,16 +169,8 @@ def slip(token: Token | None, accepted: set[str], lexer: Lexer) -> str | None:
             return "the [ in front of it is not closed"
         if "INFIX" in accepted:
             return "== compares, = defines; one statement stands on one line"
-    if kind == "COLON" and "EQUAL" in accepted:
-        return "write = alone"
     if kind == "PROJECT":
         return f"a number begins with a digit: 0{text}"
-    if "FROM" in accepted:
-        return "a scan says what it starts from: scan t < T from { ... } { ... }"
-    if lexer.before == "NAME" and lexer.before_text == "call" and kind == "NAME":
-        return f"a call names its version: call {text}@1(...)"
-    if "INFIX" in accepted and kind in ("NAME", "INTEGER", "NUMBER", "LPAR", "REDUCER"):
-        return _missing_reducer(token, lexer)
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from einloom.ir.errors import UnsupportedError
 from einloom.ir.expressions import (
     Access,
     Apply,
@@ -32,7 +33,7 @@ from einloom.ir.text.operators import (
 )
 from einloom.ir.text.spelling import SPECIAL_CALLS, quoted, spell_value
 from einloom.ir.text.type_text import dtype_text
-from einloom.ir.types import Modular, Scalar
+from einloom.ir.types import DType, Modular, Scalar
 
 Piece = str | tuple[Expression, int, int]
 """Text, or an expression with the level that surrounds it and its position."""
@@ -89,10 +90,10 @@ class ExpressionPrinter:
                 return self.cast(expression, position)
             case Pack():
                 comma = ",)" if len(expression.items) == 1 else ")"
-                return ["(", *_separated(expression.items, position), comma]
+                return ["(", *separated(expression.items, position), comma]
             case Project():
                 return self.projection(expression, position)
-        raise TypeError(f"{type(expression).__name__} is no expression of the program level")
+        raise UnsupportedError(f"{type(expression).__name__} has no text form in a program")
 
     def access(self, access: Access, position: int) -> str | list[Piece]:
         name = self.spell(access.tensor)
@@ -102,13 +103,15 @@ class ExpressionPrinter:
             name += f"?({spell_value(access.padding.value)[0]})"
         if not access.indices:
             return name + "[]"
-        return [name + "[", *_separated(access.indices, INDEX), "]"]
+        return [name + "[", *separated(access.indices, INDEX), "]"]
 
     def cast(self, cast: Cast, position: int) -> list[Piece]:
-        dtype = dtype_text(cast.dtype)
-        if not isinstance(cast.dtype, Scalar | Modular):
-            dtype = f"cast[{dtype}]"
-        return [f"{dtype}(", (cast.value, 0, position), ")"]
+        name = self.dtype_name(cast.dtype) or f"cast[{dtype_text(cast.dtype)}]"
+        return [f"{name}(", (cast.value, 0, position), ")"]
+
+    def dtype_name(self, dtype: DType) -> str | None:
+        """The text of a dtype that may stand in front of what is cast to it."""
+        return dtype_text(dtype) if isinstance(dtype, Scalar | Modular) else None
 
     def projection(self, project: Project, position: int) -> list[Piece]:
         if isinstance(project.value, Literal):  # the digits would run together
@@ -128,7 +131,7 @@ class ExpressionPrinter:
             return ["ceil(", first, "/", second, ")"]
         else:
             name = op if op in OPS else self.function_name(op)
-            return [f"{name}(", *_separated(arguments, position), ")"]
+            return [f"{name}(", *separated(arguments, position), ")"]
         return ["(", *pieces, ")"] if own < level else pieces
 
     def function_name(self, name: str) -> str:
@@ -179,7 +182,8 @@ class ExpressionPrinter:
         return pieces
 
 
-def _separated(items: tuple[Expression, ...], position: int) -> list[Piece]:
+def separated(items: tuple[Expression, ...], position: int) -> list[Piece]:
+    """The items with commas between them."""
     pieces: list[Piece] = []
     for item in items:
         pieces += (", ", (item, 0, position))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from einloom.ir.errors import Location, Source
-from einloom.ir.expressions import Apply, Cast, Expression, Literal, Local, Symbol
+from einloom.ir.expressions import Apply, Cast, Expression, Local, Symbol
 from einloom.ir.loops import Across, HashLookup, Load, Search, Splat, Vector
 from einloom.ir.ops import OPS
 from einloom.ir.text.build_expressions import ExpressionBuilder
@@ -100,14 +100,14 @@ class ValueBuilder(ExpressionBuilder):
     def operation(
         self, name: Token, arguments: tuple[Expression, ...], location: Location
     ) -> Expression:
-        checked = super().operation(name, arguments, location)
-        if self.scalars is None and isinstance(checked, Apply) and checked.op == "ceildiv":
-            return checked  # `ceil(N/4)` of an extent, as in a program
+        super().operation(name, arguments, location)  # checks their number
+        first = arguments[0]
+        extent = self.scalars is None and name.text == "ceil"
+        if extent and isinstance(first, Apply) and first.op == "div":
+            return Apply("ceildiv", first.arguments, location=location)
         return Apply(name.text, arguments, location=location)
 
-    def search(
-        self, name: Token, arguments: tuple[Expression, ...], location: Location
-    ) -> Search:
+    def search(self, name: Token, arguments: tuple[Expression, ...], location: Location) -> Search:
         self.arity(name, 4, len(arguments))
         buffer, lower, upper, key = arguments
         return Search(self.buffer_name(buffer, name), lower, upper, key, location=location)
@@ -156,24 +156,22 @@ class ValueBuilder(ExpressionBuilder):
     def dtype_named(self, text: str) -> DType | None:
         """`f32`, or `f32x16` with its lanes; None where the text is neither."""
         name, *lanes = text.split("x")
-        if name not in SCALAR_DTYPES or not all(
-            part.isascii() and part.isdigit() and len(part) <= 18 for part in lanes
-        ):
+        if name not in SCALAR_DTYPES or not all(map(is_count, lanes)):
             return None
         return with_lanes(SCALAR_DTYPES[name], lanes)
 
     def modular_vector(self, children: list[Token]) -> DType:
         modulus, lanes = children
-        if not (lanes.text[0] == "x" and lanes.text[1:].isdigit() and lanes.text.isascii()):
+        if lanes.text[0] != "x" or not is_count(lanes.text[1:]):
             self.fail_at(lanes, f"unexpected {lanes.text}", "lanes are written zq<17>x8")
         return with_lanes(self.modular([modulus]), [lanes.text[1:]])
 
-    # -- literals
+
+def is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 18
 
 
 def with_lanes(dtype: DType, lanes: list[str]) -> DType:
     for part in lanes:
         dtype = Vector(dtype, int(part))
     return dtype
-
-

@@ -45,7 +45,12 @@ def show(node: Node) -> str:
     monoids: frozenset[str] = frozenset()
     if isinstance(node, Module):
         monoids = frozenset(d.name for d in node.definitions if isinstance(d, Monoid))
-    return Printer(monoids).show(node)
+    try:
+        return Printer(monoids).show(node)
+    except UnsupportedError:  # a node of another level, or an expression that holds one
+        from einloom.ir.text.loops_printer import show_loops
+
+        return show_loops(node)
 
 
 class Printer:

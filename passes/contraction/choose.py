@@ -12,7 +12,7 @@ from einloom.ir.types import DType
 from einloom.passes.contraction.cost import CostModel, Plan, PlanCost, measured
 from einloom.passes.contraction.memory import fitting
 from einloom.passes.contraction.network import Network, Path, tree_of, unsplit
-from einloom.passes.contraction.paths import candidate_paths, found_path, within_reach
+from einloom.passes.contraction.paths import FINDERS, candidate_paths, reachable
 from einloom.passes.contraction.trees import MOST_OPERANDS, shaped
 
 Method = Literal[
@@ -75,10 +75,10 @@ def _paths(network: Network, wish: Wish) -> Iterator[tuple[str, Path]]:
         return
     if method == "given":
         yield "given", checked_path(wish.path, len(network.terms))
-    elif method == "auto" or not within_reach(method, network):
-        yield from candidate_paths(network, wish.seed, wish.memory_limit is not None)
+    elif method != "auto" and (finder := reachable(method, network)) is not None:
+        yield finder, FINDERS[finder](network, wish.seed)
     else:
-        yield method, found_path(method, network, wish.seed)
+        yield from candidate_paths(network, wish.seed, wish.memory_limit is not None)
 
 
 def parse_path(text: str) -> list[tuple[int, ...]]:

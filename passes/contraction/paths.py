@@ -19,13 +19,19 @@ RANDOM_TRIALS = 16
 GREEDY_WORK = 2_000_000
 """opt_einsum's greedy search is quadratic in the factors that share an index: how much is fine."""
 
-REACH = {"optimal": 10, "dp": 14, "branch-all": 9, "branch-2": 14, "branch-1": 200, "left": 300}
-"""Finders whose work grows fast, and the number of factors up to which they are used."""
+REACH = {"optimal": 7, "branch-all": 7, "dp": 12, "branch-2": 12, "branch-1": 200, "left": 300}
+"""Finders whose work grows fast, and the number of factors up to which they take under a second."""
+
+INSTEAD = {"optimal": "dp", "branch-all": "branch-2", "branch-2": "branch-1"}
+"""What stands in for a finder beyond its reach; else the candidates of `auto` do."""
 
 
-def found_path(method: str, network: Network, seed: int) -> Path:
-    """The path of one finder: a name of `FINDERS`."""
-    return FINDERS[method](network, seed)
+def reachable(method: str, network: Network) -> str | None:
+    """The finder to use for a wish: itself, what stands in for it, or None."""
+    wanted: str | None = method
+    while wanted is not None and not within_reach(wanted, network):
+        wanted = INSTEAD.get(wanted)
+    return wanted
 
 
 def within_reach(method: str, network: Network) -> bool:
@@ -50,7 +56,7 @@ def candidate_paths(network: Network, seed: int, limited: bool) -> Iterator[tupl
         yield "linear", linear(network, seed)
         return
     yield "greedy", greedy(network, seed)
-    if count <= 10:
+    if count <= 9:
         yield "dp", dynamic(network, seed)
         if limited:
             yield "dp-size", smallest(network, seed)

@@ -9,7 +9,7 @@ from einloom.ir import extents as ext
 from einloom.ir.errors import UnsupportedError
 from einloom.ir.expressions import Apply, Expression, Literal, Local, Symbol
 from einloom.ir.infer import Inference
-from einloom.ir.loops import Buffer, FaultSite, Let, LoopFunction, LoopStatement
+from einloom.ir.loops import Buffer, FaultSite, Let, LoopFunction, LoopStatement, buffer_name
 from einloom.ir.names import unique_name
 from einloom.ir.program import Function, Monoid, Scan
 from einloom.ir.types import DType, Quantized, TensorType, Tuple, i64
@@ -94,7 +94,7 @@ class FunctionBuilder:
         if tensor in self.locals:
             return self.locals[tensor].buffers[component]
         dtypes = self.context.components(tensor)
-        name = tensor if len(dtypes) == 1 else f"{tensor}.{component}"
+        name = buffer_name(tensor, component if len(dtypes) > 1 else None)
         known = self.buffers.get(name)
         role = "out" if write else "in"
         if known is not None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from einloom.ir.expressions import Access
 from einloom.ir.node import Node, postorder, rebuild
 from einloom.ir.program import Input, Module
+from einloom.ir.quantized import component_name
 from einloom.ir.types import Quantized, TensorType, f32, i64
 from einloom.ir.typing import component_dtype
 
@@ -30,7 +31,7 @@ def unpack(module: Module) -> Module:
 
     def change(current: Node) -> Node:
         if isinstance(current, Access) and current.tensor in quantized and current.view:
-            return replace(current, tensor=f"{current.tensor}.{current.view}", view="")
+            return replace(current, tensor=component_name(current.tensor, current.view), view="")
         return current
 
     inputs: list[Input] = []
@@ -42,6 +43,6 @@ def unpack(module: Module) -> Module:
         assert type_ is not None and isinstance(type_.dtype, Quantized)
         dtypes = {"": f32, "codes": i64, "scales": component_dtype(type_.dtype, "scales")}
         for view in sorted(views[item.name]) or [""]:
-            name = f"{item.name}.{view}" if view else item.name
+            name = component_name(item.name, view)
             inputs.append(Input(name, TensorType(dtypes[view], type_.ranks)))
     return replace(rebuild(module, change), inputs=tuple(inputs))

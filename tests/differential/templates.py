@@ -242,7 +242,7 @@ TEMPLATES: tuple[Template, ...] = (
     template("scan until", {"X": "A"},
              "  scan t < A from { S: i64[t=A+1][0] = 0 } { S[t+1] = S[t] + 1 } until X[t]\n"
              "  Y[] = final(S)[]",
-             lambda a: {"Y": np.int64(np.argmax(a["X"]) + 1 if a["X"].any() else len(a["X"]))},
+             lambda a: {"Y": np.asarray(np.argmax(a["X"]) + 1 if a["X"].any() else len(a["X"]))},
              ("bool",)),
     # tuples
     template("tuple", {"X": "AB"}, "  (Y, P)[i] = argmax[j] (X[i, j], iota(j))",

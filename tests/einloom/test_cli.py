@@ -314,9 +314,14 @@ def unread(pipe: int) -> int:
 
 def on_terminal(*words: str, **changes: str) -> str:
     """What a command prints on a terminal of 100 columns."""
+    return shown_by([*COMMAND, *words], **changes)
+
+
+def shown_by(command: list[str], **changes: str) -> str:
+    """What a process prints on a terminal of 100 columns."""
     master, slave = pty.openpty()
     process = subprocess.Popen(
-        [*COMMAND, *words], stdin=slave, stdout=slave, stderr=slave,
+        command, stdin=slave, stdout=slave, stderr=slave,
         env=environment(TERM="xterm-256color", COLUMNS="100", **changes),
     )  # fmt: skip
     os.close(slave)
@@ -341,6 +346,24 @@ def test_a_terminal_gets_tables_and_colours_and_a_pipe_gets_text() -> None:
     assert "\x1b" not in piped
     stripped = re.sub(r"\x1b\[[0-9;]*m", "", shown).replace("\r\n", "\n")
     assert stripped == piped
+
+
+SLOW = """
+import time
+from einloom.cli import terminal
+terminal.PATIENCE_SECONDS = 0.2
+with terminal.Terminal().progress("working hard"):
+    time.sleep({seconds})
+print("done")
+"""
+
+
+@pytest.mark.parametrize(("seconds", "seen"), [(1.5, True), (0.0, False)])
+def test_long_work_shows_that_it_goes_on(seconds: float, seen: bool) -> None:
+    command = [sys.executable, "-c", SLOW.format(seconds=seconds)]
+    assert ("working hard" in shown_by(command)) == seen
+    done = subprocess.run(command, capture_output=True, text=True, env=environment())
+    assert (done.stdout, done.stderr) == ("done\n", "")
 
 
 def test_no_color_is_respected() -> None:

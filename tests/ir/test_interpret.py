@@ -192,6 +192,14 @@ def test_argmax_over_two_ranks_and_a_condition() -> None:
         assert (got["V"][b], got["I"][b]) == (best, where)
 
 
+def test_argmax_takes_the_first_across_boxes() -> None:
+    x = np.random.default_rng(7).integers(0, 3, (3, 30_000)).astype(np.float32)
+    x[1, [7, 20_000]] = np.nan
+    got = run(ARG.format("f32"), TINY, X=x)
+    np.testing.assert_array_equal(got["I"], x.argmax(1))
+    np.testing.assert_array_equal(got["J"], x.argmin(1))
+
+
 def test_argmax_of_nothing_and_of_the_lowest_value() -> None:
     got = run(ARG.format("f32"), X=np.zeros((2, 0), np.float32))
     assert got["V"].tolist() == [-np.inf] * 2 and got["I"].tolist() == [0, 0]
@@ -252,13 +260,15 @@ def test_a_user_monoid_folds_in_index_order_from_the_identity() -> None:
     text = """
     monoid digits: i64 { identity 7
       combine(a, b) = 10*a + b }
-    program p(X: i64[i=N, j=M]) -> (A, B) {
+    program p(X: i64[i=N, j=M]) -> (A, B, C) {
       A = digits[i, j] X[i, j]
+      C = digits[i] digits[j] X[i, j]
       B[j] = digits[i] X[i, j] if X[i, j] != 5
     }"""
     got = run(text, cap=1000, X=np.array([[1, 2, 3], [4, 5, 6]]))
     assert got["A"] == 7123456
     assert got["B"].tolist() == [714, 72, 736]
+    assert got["C"] == 10 * (10 * 7 + 7123) + 7456
 
 
 # ---- size ---------------------------------------------------------------------------------

@@ -123,6 +123,20 @@ def test_histories_are_read_far_back() -> None:
     assert got["G"] == 208012  # the Catalan number
 
 
+def test_a_short_history_is_enough_for_a_short_memory() -> None:
+    text = """program p(N: extent) -> (A, B) {
+      scan t < N from { F: i64[t=N+1][0] = 1 } { F[t+1] = F?(0)[t-1] + F?(0)[t-3] + 1 }
+      scan t < N down from { G: i64[t=N+1][N] = 1 } { G[t] = G?(0)[t+2] + G?(0)[t+4] + 1 }
+      A = final(F)
+      B = final(G)
+    }"""
+    f = [1]
+    for t in range(20):
+        f.append((f[t - 1] if t >= 1 else 0) + (f[t - 3] if t >= 3 else 0) + 1)
+    got = run(text, N=20)
+    assert got["A"] == got["B"] == f[-1]
+
+
 def test_several_states_and_a_tuple() -> None:
     text = """program p(N: extent) -> (A, T) {
       scan t < N from { A[0] = 3

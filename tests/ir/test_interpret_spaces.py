@@ -195,6 +195,18 @@ def test_a_scatter_with_a_user_monoid_and_residues() -> None:
     assert got["S"].tolist() == [50 * 70 * 96 % 97, 1, 60 * 80 * 90 % 97]
 
 
+def test_a_scatter_folds_each_cell_in_iteration_order() -> None:
+    text = """
+    monoid last: i64 { identity -1
+      combine(a, b) = b }
+    program p(idx: i64[t=T]) -> (L) { L: i64[v=7][idx[t]] = last[t] iota(t) }"""
+    index = np.random.default_rng(8).integers(0, 6, 3000)
+    expected = [-1] * 7
+    for t, cell in enumerate(index.tolist()):
+        expected[cell] = t
+    assert run(text, idx=index)["L"].tolist() == expected
+
+
 @pytest.mark.parametrize(
     ("statement", "message"),
     [

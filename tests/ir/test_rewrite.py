@@ -190,6 +190,8 @@ def test_a_product_of_20000_operands() -> None:
         ("A: f32[i=4]", "A[i] / 4", "A[i] * 0.25"),
         ("A: f32[i=4]", "A[i] / 3", "A[i] / 3"),
         ("A: c64[i=4]", "conj(A[i])", "conj(A[i])"),
+        ("A: i8[i=4]", "A[i] + select(True, 300, 5)", "A[i] + select(True, 300, 5)"),  # wraps
+        ("A: i8[i=4]", "A[i] - (200 - 100)", "A[i] - 100"),
         ("A: f32[i=4]", "not (A[i] == 1.0)", "A[i] != 1.0"),
     ],
 )
@@ -319,6 +321,15 @@ def test_sum_over_an_unused_index_multiplies_by_its_symbol() -> None:
     assert np.array_equal(found, np.sum([values] * 300, axis=0, dtype=np.int8))
 
 
+def test_sum_over_an_unused_index_of_a_computed_extent() -> None:
+    text = "program p(A: i8[i=4], K: extent) -> (T) {\n  T[i] = sum[k] A[i] where k < 1000*K\n}"
+    module = rewrite(program(text), EINSUM_RULES).module
+    assert str(module.body[0]) == "T[i] = A[i] * i8(1000 * K)"
+    values = np.array([1, -2, 3, 127], np.int8)
+    found = interpret(module, {"A": values, "K": 3})["T"]
+    assert np.array_equal(found, np.sum([values] * 3000, axis=0, dtype=np.int8))
+
+
 def test_idempotent_fold_needs_an_iteration() -> None:
     text = "program p(A: f64[i=4], K: extent) -> (T) {\n  T[i] = max[k] A[i] where k < K\n}"
     assert rewritten(text) == "T[i] = max[k] A[i] where k < K"
@@ -338,7 +349,7 @@ def test_a_scan_loses_the_state_that_nobody_reads() -> None:
     }"""
     result = rewritten(text)
     assert "D[" not in result
-    assert "S[t + 1, i] = S[t, i] + A[t, i]" in result
+    assert "S[t+1, i] = S[t, i] + A[t, i]" in result
 
 
 def test_a_scan_that_nobody_reads_goes() -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from einloom.ir import extents as ext
 from einloom.ir.errors import EinloomError
 from einloom.ir.infer import infer
 from einloom.ir.interpret import interpret
@@ -79,18 +80,19 @@ def test_empty_extents(seed: int) -> None:
 
 def intermediate_sizes(module: Module, symbols: dict[str, int]) -> list[int]:
     """Elements of every tensor that is neither the result nor as large as the running total."""
-    from einloom.ir import extents as ext
-
     tensors = infer(module).tensors
-    last = {s.body[-2].targets[0].name for s in module.body if isinstance(s, Scan)}  # type: ignore[union-attr]
+    exempt = {"R", "R_total"}
+    for scan in module.body:
+        if isinstance(scan, Scan):  # what one slice adds is as large as the result
+            added = scan.body[-2]
+            assert isinstance(added, Einsum)
+            exempt.add(added.targets[0].name)
     sizes = []
     for statement in nested_statements(module.body):
         if isinstance(statement, Einsum):
             name = statement.targets[0].name
-            if name not in {"R", "R_total"} | last:
-                sizes.append(
-                    int(np.prod([ext.evaluate(e, symbols) for e in tensors[name].extents]))
-                )
+            if name not in exempt:
+                sizes.append(math.prod(ext.evaluate(e, symbols) for e in tensors[name].extents))
     return sizes
 
 
@@ -114,14 +116,13 @@ def test_memory_limits_do_slice() -> None:
     assert any(scan.index == "slice" for scan in scans), "several indices sliced at once"
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_text_does_not_depend_on_the_process(method: str) -> None:
+def test_text_does_not_depend_on_the_process() -> None:
     """Paths must not depend on the order of sets of strings, which differs between processes."""
     program = (
         "from tests.passes.test_contract_networks import *\n"
-        "for seed in (3, 7, 11):\n"
+        "for seed, method in enumerate(METHODS * 3):\n"
         "    net = random_network(seed)\n"
-        f"    print(contracted(net, net.module(np.dtype('f8')), method={method!r}))\n"
+        "    print(contracted(net, net.module(np.dtype('f8')), method=method))\n"
     )
     texts = set()
     for hash_seed in ("1", "2"):
@@ -131,6 +132,7 @@ def test_text_does_not_depend_on_the_process(method: str) -> None:
             cwd=Path(__file__).resolve().parents[2],
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
+        assert "R_1" in done.stdout
         texts.add(done.stdout)
     assert len(texts) == 1
 
@@ -159,9 +161,7 @@ def lattice(count: int) -> RandomNetwork:
 def test_300_factors() -> None:
     net = lattice(300)
     module = net.module(np.dtype(np.int64))
-    started = time.process_time()
     made = Contract().run(module, Context(extents=net.symbols()))
-    assert time.process_time() - started < 20  # it takes well below one second
     assert len(made.body) >= 200
     arrays = net.arrays(np.dtype(np.int64), 0)
     # One loop nest would have 2**306 points, so the reference sweeps along the chain instead.
@@ -192,17 +192,21 @@ def test_linear_paths_are_right(seed: int) -> None:
     assert sorted(index for step in tree.steps for index in step.reduced) == sorted(reduced)
 
 
-def test_linear_paths_take_linear_time() -> None:
-    times = []
-    for count in (4_000, 32_000):
-        terms = tuple((k, k + 1) for k in range(count))
-        reduced = tuple(range(1, count))
-        sizes = dict.fromkeys(range(count + 1), 2)
-        network = Network(terms, (0, count), reduced, sizes, (8.0,) * count, 8.0)
-        started = time.process_time()
-        assert len(tree_of(network, linear(network, 0)).steps) == count - 1
-        times.append(time.process_time() - started)
-    assert times[1] < 40 * times[0], "eight times the factors: quadratic work would be 64 times"
+def test_linear_path_of_a_long_chain_keeps_intermediates_small() -> None:
+    """At this length a quadratic search would not end while anybody waits."""
+    count = 30_000
+    terms = tuple((k, k + 1) for k in range(count))
+    sizes = dict.fromkeys(range(count + 1), 2)
+    network = Network(terms, (0, count), tuple(range(1, count)), sizes, (8.0,) * count, 8.0)
+    tree = tree_of(network, linear(network, 0))
+    assert len(tree.steps) == count - 1
+    assert tree.largest == 4
+
+
+def test_many_equal_factors_meet_several_at_a_time() -> None:
+    terms = ((0,),) * 1000
+    network = Network(terms, (), (0,), {0: 2}, (8.0,) * 1000, 8.0)
+    assert len(tree_of(network, linear(network, 0)).steps) == 63 + 4 + 1
 
 
 @pytest.mark.parametrize(("count", "trees"), [(2, 1), (3, 3), (4, 15), (5, 105)])
