@@ -1,9 +1,9 @@
 """Einloom: a compiler and an IR for tensor computations.
 
-    >>> import numpy as np
-    >>> import einloom as el
-    >>> el.einsum("ij,jk->ik", np.ones((2, 3)), np.ones((3, 4))).shape
-    (2, 4)
+>>> import numpy as np
+>>> import einloom as el
+>>> el.einsum("ij,jk->ik", np.ones((2, 3)), np.ones((3, 4))).shape
+(2, 4)
 """
 
 from __future__ import annotations

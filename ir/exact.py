@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from einloom.ir import extents as ext
 from einloom.ir.casting import cast
+from einloom.ir.constants import constant_array
 from einloom.ir.definitions import functions_of, inline, monoids_of
 from einloom.ir.expressions import (
     Access,
@@ -25,7 +26,6 @@ from einloom.ir.expressions import (
     Symbol,
 )
 from einloom.ir.infer import Inference, infer
-from einloom.ir.interpret.constants import constant_array
 from einloom.ir.node import Node, postorder, with_children
 from einloom.ir.program import (
     Call,

@@ -7,11 +7,11 @@ Two expressions with one normal form are equal; symbols and extents are never ne
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
-from einloom.ir.errors import EinloomError, ShapeError, UnsupportedError
+from einloom.ir.errors import EinloomError
 from einloom.ir.expressions import Access, Apply, Expression, Index, Literal, Symbol
+from einloom.ir.integers import INTEGER_OPS, integer_op
 from einloom.ir.node import postorder
 from einloom.ir.ops import apply
 
@@ -62,11 +62,11 @@ def _combine(current: Expression, done: dict[int, Polynomial]) -> Polynomial:
 
 def _fold(current: Apply, parts: list[Polynomial]) -> Polynomial | None:
     """Quotients and remainders that come out even, or of constants."""
-    if current.op in _INTEGER_OPS and all(set(part) <= {()} for part in parts):
+    if current.op in INTEGER_OPS and all(set(part) <= {()} for part in parts):
         values = [part.get((), 0) for part in parts]
         if current.op in ("floordiv", "ceildiv", "mod") and values[1] == 0:
             return None
-        value = _INTEGER_OPS[current.op](*values)
+        value = INTEGER_OPS[current.op](*values)
         return {(): value} if value else {}
     if current.op in ("floordiv", "ceildiv", "mod"):
         divisor = parts[1]
@@ -92,15 +92,6 @@ def _divided(form: Polynomial, factor: Monomial, by: int) -> Polynomial | None:
             return None
         exact[rest] = coefficient // by
     return exact
-
-
-_INTEGER_OPS: dict[str, Callable[..., int]] = {
-    "floordiv": lambda a, b: a // b,
-    "ceildiv": lambda a, b: -(-a // b),
-    "mod": lambda a, b: a % b,
-    "max": max,
-    "min": min,
-}
 
 
 def _without(monomial: Monomial, factor: Monomial) -> Monomial | None:
@@ -279,24 +270,6 @@ def evaluate(expression: Expression, symbols: Mapping[str, int]) -> int:
         else:
             raise EinloomError(f"{current} is not an extent", location=current.location)
     return done[id(expression)]
-
-
-def integer_op(op: str, values: Sequence[int]) -> int:
-    """An operation of extents on integers. Raises ShapeError on a division by zero."""
-    match op:
-        case "add":
-            return sum(values)
-        case "sub":
-            return values[0] - values[1]
-        case "neg":
-            return -values[0]
-        case "mul":
-            return math.prod(values)
-    if op not in _INTEGER_OPS:
-        raise UnsupportedError(f"an extent cannot use {op}")
-    if op in ("floordiv", "ceildiv", "mod") and values[1] == 0:
-        raise ShapeError("an extent divides by zero")
-    return _INTEGER_OPS[op](*values)
 
 
 def symbols_in(expression: Expression) -> set[str]:

@@ -289,7 +289,8 @@ class LoopFunction(Node):
     fault)`. `parameters` holds the scalars in order, then for each buffer in order its strides
     in bytes (all of them, also the static ones). [begin, end) is the slice of the parallel
     loop; a function without one ignores it. The result is 0 or the number of the fault, whose
-    value and limit are then in `fault`, or -1 where memory for a workspace ran out. `reassociate` lets reductions be reordered.
+    value and limit are then in `fault`, or -1 where memory for a workspace ran out.
+    `reassociate` lets reductions be reordered.
     """
 
     name: str

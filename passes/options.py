@@ -136,14 +136,14 @@ class _Reader:
                 f"expected a value for {key.text}, found {token.text}", location=token.location
             )
         value = _value_of(token)
-        if token.kind == "quoted" and not isinstance(value, str):
-            raise PassError("unreadable quoted text", location=token.location)
-        text = _text_option(legal[key.text])
-        if token.kind != "quoted" and text:
-            value = token.text if value is not None or token.text != "none" else None
-        fault = complaint(cls, key.text, value)
-        if fault is not None:
-            raise PassError(fault[0], location=token.location, suggestion=fault[1])
+        # A bare word or number is a text where a text is wanted: `mode=none`, `isa=1`.
+        readings = [value] if token.kind == "quoted" else [value, token.text]
+        faults = [complaint(cls, key.text, reading) for reading in readings]
+        fitting = [r for r, fault in zip(readings, faults, strict=True) if fault is None]
+        if faults[0] is not None and not fitting:
+            message, hint = faults[0]
+            raise PassError(message, location=token.location, suggestion=hint)
+        value = fitting[0]
         given[key.text] = value
 
 
@@ -248,12 +248,6 @@ def _fits(value: object, hint: Any) -> bool:
     return type(value) is hint
 
 
-def _text_option(hint: Any) -> bool:
-    """Whether bare words and numbers are texts for this option (`cpu=true` stays a bool)."""
-    parts = _alternatives(hint)
-    return str in parts and not {bool, int, float} & set(parts)
-
-
 # ---- spelling -----------------------------------------------------------------------------
 
 
@@ -281,5 +275,9 @@ def _spelled_value(value: object) -> str:
     if isinstance(value, str):
         found = _TOKEN.fullmatch(value)
         bare = found is not None and found.lastgroup == "word"
-        return value if bare and value not in ("true", "false", "none") else json.dumps(value)
+        return (
+            value
+            if bare and value not in ("true", "false", "none")
+            else json.dumps(value, ensure_ascii=False)
+        )
     return repr(value)

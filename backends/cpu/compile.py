@@ -7,11 +7,14 @@ import struct
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from einloom.backends.cpu.launcher import Kernels
-from einloom.backends.cpu.plan import Plan, plan_of
+from einloom.backends.cpu.plan import Plan
 from einloom.backends.cpu.target import Target, host, host_fingerprint
-from einloom.ir.loops import LoopProgram
+
+if TYPE_CHECKING:
+    from einloom.ir.loops import LoopProgram
 
 _HEAD = struct.Struct("<Q")
 
@@ -62,6 +65,8 @@ def fingerprint() -> str:
 
 def compile_payload(program: LoopProgram) -> bytes:
     """The launch plan and the object code of a program, as one string of bytes."""
+    from einloom.backends.cpu.planning import plan_of
+
     plan = plan_of(program).to_json()
     return _HEAD.pack(len(plan)) + plan + object_code(program)
 

@@ -9,11 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from einloom.ir import extents as ext
-from einloom.ir.errors import BackendError, ShapeError
-from einloom.ir.expressions import Apply, Expression, Literal, Symbol
-from einloom.ir.loops import LoopProgram, tensor_of
-from einloom.ir.promotion import numpy_dtype
+from einloom.ir.errors import ShapeError
+from einloom.ir.integers import integer_op
 
 Code = tuple[str | int, ...]
 """An extent in postfix order: integers, symbol names, and `(op, count)` as `op/count`."""
@@ -81,40 +78,6 @@ class Plan:
         )
 
 
-def plan_of(program: LoopProgram) -> Plan:
-    """The launch plan of a loops-level program."""
-    functions = {function.name: function for function in program.functions}
-    storages = tuple(
-        StoragePlan(s.name, _dtype_data(numpy_dtype(s.dtype)), tuple(encode(e) for e in s.extents))
-        for s in program.storages
-    )
-    launches = []
-    for launch in program.launches:
-        names = [b.name for b in functions[launch.function].buffers]
-        buffers = tuple(BufferPlan(*tensor_of(name)) for name in names)
-        sites = sorted(
-            (f for f in program.faults if f.function == launch.function), key=lambda f: f.number
-        )
-        launches.append(
-            LaunchPlan(
-                launch.function,
-                buffers,
-                tuple(encode(e) for e in launch.scalars),
-                None if launch.slices is None else encode(launch.slices),
-                encode(launch.work),
-                tuple(site.message for site in sites),
-            )
-        )
-    return Plan(storages, tuple(launches))
-
-
-def _dtype_data(dtype: np.dtype[Any]) -> Any:
-    """A dtype as JSON data that `storage_dtype` reads back."""
-    if dtype.names:
-        return [[name, _dtype_data(dtype[name])] for name in dtype.names]
-    return dtype.name
-
-
 def storage_dtype(data: Any) -> np.dtype[Any]:
     if isinstance(data, str):
         if data == "bfloat16":
@@ -124,27 +87,6 @@ def storage_dtype(data: Any) -> np.dtype[Any]:
             return found
         return np.dtype(data)
     return np.dtype([(name, storage_dtype(inner)) for name, inner in data])
-
-
-def encode(extent: Expression) -> Code:
-    """An extent expression in postfix order."""
-    code: list[str | int] = []
-    stack: list[tuple[Expression, bool]] = [(ext.simplify(extent), False)]
-    while stack:
-        current, expanded = stack.pop()
-        match current:
-            case Literal():
-                code.append(int(current.value.real))
-            case Symbol():
-                code.append(f"${current.name}")
-            case Apply() if expanded:
-                code.append(f"{current.op}/{len(current.arguments)}")
-            case Apply():
-                stack.append((current, True))
-                stack.extend((a, False) for a in reversed(current.arguments))
-            case _:
-                raise BackendError(f"{current} is not an extent")
-    return tuple(code)
 
 
 def evaluate(code: Code, symbols: Mapping[str, int]) -> int:
@@ -159,7 +101,7 @@ def evaluate(code: Code, symbols: Mapping[str, int]) -> int:
             op, _, count = item.rpartition("/")
             arguments = stack[len(stack) - int(count) :]
             del stack[len(stack) - int(count) :]
-            stack.append(ext.integer_op(op, arguments))
+            stack.append(integer_op(op, arguments))
     (value,) = stack
     return value
 
@@ -171,15 +113,3 @@ def shape_of(storage: StoragePlan, symbols: Mapping[str, int]) -> tuple[int, ...
         if extent < 0:
             raise ShapeError(f"{storage.name} would have shape {shape}: an extent is negative")
     return shape
-
-
-__all__ = [
-    "BufferPlan",
-    "LaunchPlan",
-    "Plan",
-    "StoragePlan",
-    "evaluate",
-    "plan_of",
-    "shape_of",
-    "storage_dtype",
-]

@@ -15,7 +15,6 @@ from einloom.calls.operands import ir_dtype
 from einloom.calls.plan import Copy, DiagonalPlan, KernelPlan, Plan, ViewPlan, Writing
 from einloom.calls.request import Request, check_path
 from einloom.calls.variants import Family, FamilyKey, Layouts, copies_needed
-from einloom.executable import LayoutClass
 from einloom.frontend.einsum.memory_order import result_order
 from einloom.frontend.einsum.program import RESULT, canonical, operand_name
 from einloom.frontend.einsum.semiring import SUM_PRODUCT
@@ -24,6 +23,7 @@ from einloom.frontend.einsum.views import is_view, view_of
 from einloom.ir.errors import DTypeError, ShapeError
 from einloom.ir.promotion import from_numpy, numpy_dtype, promote
 from einloom.ir.types import Scalar
+from einloom.kernels import LayoutClass
 
 Array = np.ndarray[Any, Any]
 

@@ -17,8 +17,8 @@ import numpy as np
 from einloom.backends.cpu.addresses import address_of
 from einloom.backends.cpu.launcher import SLICE_WORK
 from einloom.backends.cpu.threads import shared_pool
-from einloom.executable import threads_to_use
 from einloom.ir.errors import BackendError, DTypeError
+from einloom.kernels import threads_to_use
 
 if TYPE_CHECKING:
     from einloom.backends.cpu.launcher import Prepared

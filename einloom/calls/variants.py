@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from einloom.api import compile_module, contract_options, new_context
 from einloom.calls.request import Request
-from einloom.executable import Executable, LayoutClass, kernels_for
 from einloom.frontend.einsum.program import RESULT, operand_name, symbol_names, to_module
 from einloom.frontend.einsum.spec import Label, Spec
 from einloom.ir.infer import infer
 from einloom.ir.promotion import numpy_dtype
 from einloom.ir.types import Scalar
+from einloom.kernels import LayoutClass, kernels_for
 
 if TYPE_CHECKING:
     from einloom.backends.cpu.launcher import Kernels
@@ -135,7 +135,7 @@ class Family:
 
     def _compile(self, sizes: dict[str, int], layouts: Layouts) -> Kernels:
         request = self.key.request
-        executable: Executable = compile_module(
+        executable = compile_module(
             self.module,
             strict=request.strict,
             extents=sizes,

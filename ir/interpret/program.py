@@ -10,12 +10,12 @@ import numpy as np
 from einloom.ir import extents as ext
 from einloom.ir.binding import bind, size_of, spelled
 from einloom.ir.casting import literal_array
+from einloom.ir.constants import constant_array
 from einloom.ir.definitions import functions_of, monoids_of
 from einloom.ir.errors import BackendError, Location, ParseError, UnsupportedError
 from einloom.ir.expressions import Access, Expression, Index
 from einloom.ir.infer import infer
 from einloom.ir.interpret.compile import plan
-from einloom.ir.interpret.constants import constant_array
 from einloom.ir.interpret.einsum import EinsumRunner, Surroundings
 from einloom.ir.interpret.plan import Plan
 from einloom.ir.interpret.storage import Frame, State, Storage, of_quantized

@@ -113,6 +113,8 @@ class _Driver:
             return Rewritten(self.module, 0, self.exhausted, self.counts)
         result = replace(self.module, body=self.graph.rebuilt())
         result = pruned(result, self.graph, self.note)
+        if result == self.module:
+            result = self.module
         return Rewritten(result, firings, self.exhausted, self.counts)
 
     def enqueue(self, slot: Slot) -> None:

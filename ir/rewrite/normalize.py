@@ -15,11 +15,12 @@ from einloom.ir.expressions import (
     Symbol,
 )
 from einloom.ir.node import child_nodes, with_children
+from einloom.ir.ops import OPS
 from einloom.ir.rewrite.laws import EXACT
 from einloom.ir.rewrite.rule import ExpressionRule, RuleIndex, first_match
 from einloom.ir.rewrite.scope import Scope
 from einloom.ir.rewrite.values import fits
-from einloom.ir.types import Scalar
+from einloom.ir.types import Scalar, i8
 
 Report = Callable[[ExpressionRule, Expression, Expression], bool]
 """Told of each replacement; False when the budget is used up, which refuses the replacement."""
@@ -109,7 +110,8 @@ class Normalizer:
         """
         if not isinstance(new, Literal) or type(new.value) is not int or isinstance(old, Literal):
             return new
-        dtype = self.scope.operand_dtype(parent)
+        # Inside a definition nobody knows yet what it will meet.
+        dtype = self.scope.operand_dtype(parent) if parent.op in OPS else i8
         if isinstance(dtype, Scalar) and dtype.is_integer and not fits(new.value, dtype):
             return old
         return new

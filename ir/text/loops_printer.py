@@ -45,8 +45,6 @@ from einloom.ir.types import DType, Scalar
 
 INDENT = "  "
 
-_QUOTED = LOOP_RESERVED | {"zq"}  # `zq<8>[i]` would begin with a dtype
-
 Line = tuple[str, LoopStatement | str]
 """Indentation, and a line or a statement of one or more lines."""
 
@@ -122,7 +120,7 @@ class LoopPrinter:
     def spell(self, name: str) -> str:
         found = self.spelled.get(name)
         if found is None:
-            found = self.spelled[name] = spell_name(name, _QUOTED)
+            found = self.spelled[name] = spell_name(name, LOOP_RESERVED)
         return found
 
     def value(self, expression: Expression) -> str:

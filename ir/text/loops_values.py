@@ -100,7 +100,11 @@ class ValueBuilder(ExpressionBuilder):
     def operation(
         self, name: Token, arguments: tuple[Expression, ...], location: Location
     ) -> Expression:
-        super().operation(name, arguments, location)  # checks their number
+        arity, count = OPS[name.text].arity, len(arguments)
+        if arity is not None:
+            self.arity(name, arity, count)
+        elif count < 2:
+            self.fail_at(name, f"{name.text} takes two or more arguments, {count} given")
         first = arguments[0]
         extent = self.scalars is None and name.text == "ceil"
         if extent and isinstance(first, Apply) and first.op == "div":

@@ -42,6 +42,8 @@ def spell_name(name: str, reserved: frozenset[str] = frozenset()) -> str:
     `reserved` holds the reducers that the module defines; the builtin ones count anyway.
     """
     plain = PLAIN_NAME.fullmatch(name) or name.isidentifier()
+    if name == "zq":  # `zq < 8 >> 2` would begin with a dtype
+        return quoted(name)
     if plain and name not in RESERVED and name not in MONOIDS and name not in reserved:
         return name
     return quoted(name)

@@ -10,7 +10,7 @@ from einloom.ir.expressions import Access, Apply, Cast, Expression, Index, Liter
 from einloom.ir.infer import EinsumTyping
 from einloom.ir.loops import Allocate, Carried, For, If, Let, Load, LoopStatement, Store
 from einloom.ir.ops import MONOIDS, apply
-from einloom.ir.program import Einsum
+from einloom.ir.program import Einsum, Reduction
 from einloom.ir.promotion import Typing
 from einloom.ir.types import DType, bool_
 from einloom.ir.typing import Lookup, body_typings
@@ -325,17 +325,35 @@ class Nest:
         inside: list[LoopStatement] = []
         values = self.reduce([f for f, _ in rest], [n for _, n in rest], variables, inside)
         stepped = fold.step(current, values, inside)
-        if self.statement.condition is None or rest:
+        if self.statement.condition is None:
             body.extend(inside)
             return stepped
-        place = replace(self.inner_place(variables), condition=None)
-        condition = lower_scalar(self.builder, self.statement.condition, place, body)
+        condition = self.reached([n for _, n in rest], variables, body)
         kept = [
             Carried(self.builder.fresh("acc"), dtype, value)
             for dtype, value in zip(fold.dtypes, current, strict=True)
         ]
         body.append(If(as_condition(condition), tuple(inside), (), tuple(kept), stepped))
         return tuple(Local(c.name) for c in kept)
+
+    def reached(
+        self, inner: list[tuple[str, ...]], variables: Variables, out: list[LoopStatement]
+    ) -> Expression:
+        """Whether the condition holds here, or at some point of inner reductions."""
+        assert self.statement.condition is not None
+        names = [name for indices in inner for name in indices]
+        if not names:
+            place = replace(self.inner_place(variables), condition=None)
+            return lower_scalar(self.builder, self.statement.condition, place, out)
+        probe = replace(
+            self.statement,
+            body=self.statement.condition,
+            reductions=(Reduction("any", tuple(names)),),
+            condition=None,
+        )
+        nest = Nest(self.builder, probe, self.typing, self.place, sliced=False)
+        (found,) = nest.reduce(nest.folds(), [tuple(names)], variables, out)
+        return found
 
     # -- blocks of accumulators
 

@@ -80,7 +80,9 @@ STRIDES: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def values(rng: np.random.Generator, shape: tuple[int, ...], dtype: str, limit: int | None) -> Array:
+def values(
+    rng: np.random.Generator, shape: tuple[int, ...], dtype: str, limit: int | None
+) -> Array:
     """Random values: small integers that sums wrap for, floats with exact halves, any bool."""
     to = numpy_dtype(Scalar(dtype))
     if limit is not None:

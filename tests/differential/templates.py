@@ -117,13 +117,18 @@ def _scattered(a: dict[str, Array]) -> Array:
     return out
 
 
-def _cumulative(x: Array) -> Array:
-    x = wide(x)
-    out = [np.zeros(x.shape[1:], x.dtype)]
-    with np.errstate(all="ignore"):
-        for row in x:
-            out.append(out[-1] + row)
-    return np.stack(out)
+def _masked(a: dict[str, Array]) -> Array:
+    x = wide(a["X"])
+    return np.where(a["M"][:, None], x, x.dtype.type(0))
+
+
+def _first(rows: Array, find: Callable[[Array, int], Array]) -> Array:
+    """The position that `find` gives in each row, 0 in an empty one."""
+    return find(rows, 1) if rows.shape[1] else np.zeros(rows.shape[0], np.int64)
+
+
+def _doubled(array: Array) -> Array:
+    return array + array
 
 
 def _halves(a: dict[str, Array]) -> Array:
@@ -142,6 +147,12 @@ def _folded(x: Array) -> Array:
         for row in x:
             state = state[::-1] + row
     return state
+
+
+def _max_of_sums(x: Array) -> Array:
+    """Rows without an element below the diagonal do not count."""
+    below = _sum(np.tril(x, -1), 1)[1:] if x.shape[1] else _sum(x[:0], 1)
+    return _max(below, 0)
 
 
 LSE = (
@@ -165,112 +176,247 @@ def _logsumexp(x: Array) -> Array:
 TEMPLATES: tuple[Template, ...] = (
     # maps
     template("map", {"X": ""}, "  Y[] = X[] + X[]", lambda a: {"Y": wide(a["X"]) + wide(a["X"])}),
-    template("map", {"X": "A", "Z": "A"}, "  Y[i] = X[i] * Z[i]",
-             lambda a: {"Y": wide(a["X"]) * wide(a["Z"])}),
+    template(
+        "map",
+        {"X": "A", "Z": "A"},
+        "  Y[i] = X[i] * Z[i]",
+        lambda a: {"Y": wide(a["X"]) * wide(a["Z"])},
+    ),
     template("map", {"X": "AB"}, "  Y[j, i] = X[i, j]", lambda a: {"Y": wide(a["X"]).T}),
-    template("map", {"X": "ABC", "Z": "CB"}, "  Y[i, j, k] = X[i, j, k] + Z[k, j]",
-             lambda a: {"Y": wide(a["X"]) + wide(a["Z"]).T[None]}),
-    template("map", {"X": "ABCDE"}, "  Y[m, i, l, j, k] = X[i, j, k, l, m]",
-             lambda a: {"Y": wide(a["X"]).transpose(4, 0, 3, 1, 2)}),
+    template(
+        "map",
+        {"X": "ABC", "Z": "CB"},
+        "  Y[i, j, k] = X[i, j, k] + Z[k, j]",
+        lambda a: {"Y": wide(a["X"]) + wide(a["Z"]).T[None]},
+    ),
+    template(
+        "map",
+        {"X": "ABCDE"},
+        "  Y[m, i, l, j, k] = X[i, j, k, l, m]",
+        lambda a: {"Y": wide(a["X"]).transpose(4, 0, 3, 1, 2)},
+    ),
     # reductions
     template("reduce", {"X": "A"}, "  Y[] = sum[i] X[i]", lambda a: {"Y": _sum(wide(a["X"]))}),
-    template("reduce", {"X": "AB"}, "  Y[i] = sum[j] X[i, j]",
-             lambda a: {"Y": _sum(wide(a["X"]), 1)}),
-    template("reduce", {"X": "AB"}, "  Y[j] = max[i] X[i, j]",
-             lambda a: {"Y": _max(wide(a["X"]), 0)}, ORDERED),
-    template("reduce", {"X": "ABC"}, "  Y[k, i] = sum[j] X[i, j, k]",
-             lambda a: {"Y": _sum(wide(a["X"]), 1).T}),
-    template("nested reduce", {"X": "ABC"}, "  Y[j] = max[i] sum[k] X[i, j, k]",
-             lambda a: {"Y": _max(_sum(wide(a["X"]), 2), 0)}, ORDERED),
+    template(
+        "reduce", {"X": "AB"}, "  Y[i] = sum[j] X[i, j]", lambda a: {"Y": _sum(wide(a["X"]), 1)}
+    ),
+    template(
+        "reduce",
+        {"X": "AB"},
+        "  Y[j] = max[i] X[i, j]",
+        lambda a: {"Y": _max(wide(a["X"]), 0)},
+        ORDERED,
+    ),
+    template(
+        "reduce",
+        {"X": "ABC"},
+        "  Y[k, i] = sum[j] X[i, j, k]",
+        lambda a: {"Y": _sum(wide(a["X"]), 1).T},
+    ),
+    template(
+        "nested reduce",
+        {"X": "ABC"},
+        "  Y[j] = max[i] sum[k] X[i, j, k]",
+        lambda a: {"Y": _max(_sum(wide(a["X"]), 2), 0)},
+        ORDERED,
+    ),
+    template(
+        "nested reduce",
+        {"X": "AB"},
+        "  Y[] = max[i] sum[j] X[i, j] if j < i",
+        lambda a: {"Y": _max_of_sums(wide(a["X"]))},
+        ORDERED,
+    ),
     # contractions
-    template("contraction", {"X": "A", "Z": "A"}, "  Y[] = X[i] * Z[i]",
-             lambda a: {"Y": _contract("i,i->", wide(a["X"]), wide(a["Z"]))}),
-    template("contraction", {"X": "AB", "Z": "BC"}, "  Y[i, k] = X[i, j] * Z[j, k]",
-             lambda a: {"Y": _contract("ij,jk->ik", wide(a["X"]), wide(a["Z"]))}),
-    template("contraction", {"X": "ABC", "Z": "ADC"}, "  Y[b, i, k] = X[b, i, j] * Z[b, k, j]",
-             lambda a: {"Y": _contract("bij,bkj->bik", wide(a["X"]), wide(a["Z"]))}),
-    template("contraction", {"X": "AB", "Z": "BC", "V": "CD"},
-             "  Y[i, l] = X[i, j] * Z[j, k] * V[k, l]",
-             lambda a: {"Y": _contract("ij,jk,kl->il", *(wide(a[n]) for n in "XZV"))}),
+    template(
+        "contraction",
+        {"X": "A", "Z": "A"},
+        "  Y[] = X[i] * Z[i]",
+        lambda a: {"Y": _contract("i,i->", wide(a["X"]), wide(a["Z"]))},
+    ),
+    template(
+        "contraction",
+        {"X": "AB", "Z": "BC"},
+        "  Y[i, k] = X[i, j] * Z[j, k]",
+        lambda a: {"Y": _contract("ij,jk->ik", wide(a["X"]), wide(a["Z"]))},
+    ),
+    template(
+        "contraction",
+        {"X": "ABC", "Z": "ADC"},
+        "  Y[b, i, k] = X[b, i, j] * Z[b, k, j]",
+        lambda a: {"Y": _contract("bij,bkj->bik", wide(a["X"]), wide(a["Z"]))},
+    ),
+    template(
+        "contraction",
+        {"X": "AB", "Z": "BC", "V": "CD"},
+        "  Y[i, l] = X[i, j] * Z[j, k] * V[k, l]",
+        lambda a: {"Y": _contract("ij,jk,kl->il", *(wide(a[n]) for n in "XZV"))},
+    ),
     # diagonals
-    template("diagonal read", {"X": "AA"}, "  Y[i] = X[i, i]",
-             lambda a: {"Y": np.diagonal(wide(a["X"]))}),
-    template("diagonal write", {"X": "A"}, "  Y[i, i] = X[i]",
-             lambda a: {"Y": np.diag(wide(a["X"]))}),
+    template(
+        "diagonal read", {"X": "AA"}, "  Y[i] = X[i, i]", lambda a: {"Y": np.diagonal(wide(a["X"]))}
+    ),
+    template(
+        "diagonal write", {"X": "A"}, "  Y[i, i] = X[i]", lambda a: {"Y": np.diag(wide(a["X"]))}
+    ),
     # domains
-    template("condition", {"X": "AB"}, "  Y[i, j] = X[i, j] if j <= i",
-             lambda a: {"Y": np.tril(wide(a["X"]))}),
-    template("condition", {"X": "AB"}, "  Y[i] = sum[j] X[i, j] if j < i",
-             lambda a: {"Y": _sum(np.tril(wide(a["X"]), -1), 1)}),
-    template("condition", {"X": "AB", "M": "A"}, "  Y[j] = sum[i] X[i, j] if M[i]",
-             lambda a: {"Y": _sum(np.where(a["M"][:, None], wide(a["X"]), wide(a["X"]).dtype.type(0)), 0)},
-             fixed={"M": "bool"}),
-    template("padding", {"X": "A", "Z": "B"},
-             "  Y[p] = sum[r] X?(0)[p + r - 1] * Z[r] where p < A",
-             lambda a: {"Y": _shifted(wide(a["X"]), wide(a["Z"]))}, NUMBERS),
-    template("affine", {"X": "A"}, "  Y[p] = X[2*p] where p < ceil(A/2)",
-             lambda a: {"Y": wide(a["X"])[::2]}),
+    template(
+        "condition",
+        {"X": "AB"},
+        "  Y[i, j] = X[i, j] if j <= i",
+        lambda a: {"Y": np.tril(wide(a["X"]))},
+    ),
+    template(
+        "condition",
+        {"X": "AB"},
+        "  Y[i] = sum[j] X[i, j] if j < i",
+        lambda a: {"Y": _sum(np.tril(wide(a["X"]), -1), 1)},
+    ),
+    template(
+        "condition",
+        {"X": "AB", "M": "A"},
+        "  Y[j] = sum[i] X[i, j] if M[i]",
+        lambda a: {"Y": _sum(_masked(a), 0)},
+        fixed={"M": "bool"},
+    ),
+    template(
+        "padding",
+        {"X": "A", "Z": "B"},
+        "  Y[p] = sum[r] X?(0)[p + r - 1] * Z[r] where p < A",
+        lambda a: {"Y": _shifted(wide(a["X"]), wide(a["Z"]))},
+        NUMBERS,
+    ),
+    template(
+        "affine",
+        {"X": "A"},
+        "  Y[p] = X[2*p] where p < ceil(A/2)",
+        lambda a: {"Y": wide(a["X"])[::2]},
+    ),
     # gathers and scatters
-    template("gather", {"X": "AB", "I": "C"}, "  Y[t, j] = X[I[t], j]",
-             lambda a: {"Y": wide(a["X"])[a["I"]]},
-             fixed={"I": "i64"}, bounds={"I": "A"}, nonempty="A"),
-    template("gather", {"X": "A", "I": "CD"}, "  Y[] = sum[t, u] X[I[t, u]]",
-             lambda a: {"Y": _sum(wide(a["X"])[a["I"]])},
-             fixed={"I": "i32"}, bounds={"I": "A"}, nonempty="A"),
-    template("scatter", {"X": "AB", "I": "A"},
-             "  Y: {T}[v=5, d=B][I[t], d] = sum[t] X[t, d]",
-             lambda a: {"Y": _scattered(a)}, fixed={"I": "i64"}, bounds={"I": "5"}),
-    template("scatter", {"X": "A"}, "  Y: {T}[v=2*A][2*i + 1] = X[i]",
-             lambda a: {"Y": np.stack([np.zeros_like(wide(a["X"])), wide(a["X"])], 1).ravel()}),
+    template(
+        "gather",
+        {"X": "AB", "I": "C"},
+        "  Y[t, j] = X[I[t], j]",
+        lambda a: {"Y": wide(a["X"])[a["I"]]},
+        fixed={"I": "i64"},
+        bounds={"I": "A"},
+        nonempty="A",
+    ),
+    template(
+        "gather",
+        {"X": "A", "I": "CD"},
+        "  Y[] = sum[t, u] X[I[t, u]]",
+        lambda a: {"Y": _sum(wide(a["X"])[a["I"]])},
+        fixed={"I": "i32"},
+        bounds={"I": "A"},
+        nonempty="A",
+    ),
+    template(
+        "scatter",
+        {"X": "AB", "I": "A"},
+        "  Y: {T}[v=5, d=B][I[t], d] = sum[t] X[t, d]",
+        lambda a: {"Y": _scattered(a)},
+        fixed={"I": "i64"},
+        bounds={"I": "5"},
+    ),
+    template(
+        "scatter",
+        {"X": "A"},
+        "  Y: {T}[v=2*A][2*i + 1] = X[i]",
+        lambda a: {"Y": np.stack([np.zeros_like(wide(a["X"])), wide(a["X"])], 1).ravel()},
+    ),
     # scans
-    template("scan", {"X": "AB"},
-             "  scan t < A from { Y[0, j] = X?(0)[0, j] - X?(0)[0, j] where j < B } "
-             "{ Y[t+1, j] = Y[t, j] + X[t, j] }",
-             lambda a: {"Y": _halves(a)}, NUMBERS),
-    template("scan final", {"X": "AB"},
-             "  scan t < A from { S: {T}[t=A+1, j=B][0, j] = 0 } { S[t+1, j] = S[t, j] + X[t, j] }\n"
-             "  Y[j] = final(S)[j]",
-             lambda a: {"Y": _halves(a)[-1]}, NUMBERS),
-    template("scan final", {"X": "AB"},
-             "  scan t < A from { S: {T}[t=A+1, j=B][0, j] = 0 } "
-             "{ S[t+1, j] = S[t, B - 1 - j] + X[t, j] }\n"
-             "  Y[j] = final(S)[j]",
-             lambda a: {"Y": _folded(a["X"])}, ("i32", "i64", "u8", "f32", "f64")),
-    template("scan down", {"X": "A"},
-             "  scan t < A down from { Y: {T}[t=A+1][A] = 0 } { Y[t] = Y[t+1] + X[t] }",
-             lambda a: {"Y": _halves({"X": a["X"][::-1]})[::-1]}, NUMBERS),
-    template("scan until", {"X": "A"},
-             "  scan t < A from { S: i64[t=A+1][0] = 0 } { S[t+1] = S[t] + 1 } until X[t]\n"
-             "  Y[] = final(S)[]",
-             lambda a: {"Y": np.asarray(np.argmax(a["X"]) + 1 if a["X"].any() else len(a["X"]))},
-             ("bool",)),
+    template(
+        "scan",
+        {"X": "AB"},
+        "  scan t < A from { Y[0, j] = X?(0)[0, j] - X?(0)[0, j] where j < B } "
+        "{ Y[t+1, j] = Y[t, j] + X[t, j] }",
+        lambda a: {"Y": _halves(a)},
+        NUMBERS,
+    ),
+    template(
+        "scan final",
+        {"X": "AB"},
+        "  scan t < A from { S: {T}[t=A+1, j=B][0, j] = 0 } "
+        "{ S[t+1, j] = S[t, j] + X[t, j] }\n"
+        "  Y[j] = final(S)[j]",
+        lambda a: {"Y": _halves(a)[-1]},
+        NUMBERS,
+    ),
+    template(
+        "scan final",
+        {"X": "AB"},
+        "  scan t < A from { S: {T}[t=A+1, j=B][0, j] = 0 } "
+        "{ S[t+1, j] = S[t, B - 1 - j] + X[t, j] }\n"
+        "  Y[j] = final(S)[j]",
+        lambda a: {"Y": _folded(a["X"])},
+        ("i32", "i64", "u8", "f32", "f64"),
+    ),
+    template(
+        "scan down",
+        {"X": "A"},
+        "  scan t < A down from { Y: {T}[t=A+1][A] = 0 } { Y[t] = Y[t+1] + X[t] }",
+        lambda a: {"Y": _halves({"X": a["X"][::-1]})[::-1]},
+        NUMBERS,
+    ),
+    template(
+        "scan until",
+        {"X": "A"},
+        "  scan t < A from { S: i64[t=A+1][0] = 0 } { S[t+1] = S[t] + 1 } until X[t]\n"
+        "  Y[] = final(S)[]",
+        lambda a: {"Y": np.asarray(np.argmax(a["X"]) + 1 if a["X"].any() else len(a["X"]))},
+        ("bool",),
+    ),
     # tuples
-    template("tuple", {"X": "AB"}, "  (Y, P)[i] = argmax[j] (X[i, j], iota(j))",
-             lambda a: {"Y": _max(wide(a["X"]), 1),
-                        "P": wide(a["X"]).argmax(1) if a["X"].shape[1] else np.zeros(a["X"].shape[0], np.int64)},
-             ORDERED, results="Y, P"),
-    template("tuple", {"X": "AB"}, "  (Y, P)[j] = argmin[i] (X[i, j], iota(i))",
-             lambda a: {"P": wide(a["X"]).argmin(0) if a["X"].shape[0] else np.zeros(a["X"].shape[1], np.int64)},
-             ORDERED, results="P"),
+    template(
+        "tuple",
+        {"X": "AB"},
+        "  (Y, P)[i] = argmax[j] (X[i, j], iota(j))",
+        lambda a: {"Y": _max(wide(a["X"]), 1), "P": _first(wide(a["X"]), np.argmax)},
+        ORDERED,
+        results="Y, P",
+    ),
+    template(
+        "tuple",
+        {"X": "AB"},
+        "  (Y, P)[j] = argmin[i] (X[i, j], iota(i))",
+        lambda a: {"P": _first(wide(a["X"]).T, np.argmin)},
+        ORDERED,
+        results="P",
+    ),
     # definitions
-    template("function", {"X": "A", "Z": "A"}, "  Y[i] = mix(X[i], Z[i])",
-             lambda a: {"Y": wide(a["X"]) * wide(a["Z"]) + wide(a["X"])},
-             before="fn mix(a, b) = a * b + a\n"),
-    template("monoid", {"X": "AB"},
-             "  (V, E)[i] = lse[j] (X[i, j], 1.0)\n  Y[i] = V[i] + log(E[i])",
-             lambda a: {"Y": _logsumexp(a["X"])}, ("f32", "f64"), before=LSE),
+    template(
+        "function",
+        {"X": "A", "Z": "A"},
+        "  Y[i] = mix(X[i], Z[i])",
+        lambda a: {"Y": wide(a["X"]) * wide(a["Z"]) + wide(a["X"])},
+        before="fn mix(a, b) = a * b + a\n",
+    ),
+    template(
+        "monoid",
+        {"X": "AB"},
+        "  (V, E)[i] = lse[j] (X[i, j], 1.0)\n  Y[i] = V[i] + log(E[i])",
+        lambda a: {"Y": _logsumexp(a["X"])},
+        ("f32", "f64"),
+        before=LSE,
+    ),
     # kernels
-    template("kernel", {"X": "AB", "Z": "BC"},
-             "  kernel k {\n    S[i, k] = sum[j] X[i, j] * Z[j, k]\n    Y[i, k] = S[i, k] + S[i, k]\n"
-             "  } -> (Y)",
-             lambda a: {"Y": 2 * _contract("ij,jk->ik", wide(a["X"]), wide(a["Z"]))
-                        if a["X"].dtype.kind in "fcV" else
-                        _contract("ij,jk->ik", a["X"], a["Z"]) + _contract("ij,jk->ik", a["X"], a["Z"])}),
-    template("kernel", {"X": "AB"},
-             "  kernel k {\n    S[i] = sum[j] X[i, j]\n    D[i, j] = X[i, j] - S[i]\n"
-             "    Y[i] = max[j] D[i, j]\n  } -> (Y)",
-             lambda a: {"Y": _max(_centred(a["X"]), 1)}, (*INTEGERS, "f32", "f64")),
-)  # fmt: skip
+    template(
+        "kernel",
+        {"X": "AB", "Z": "BC"},
+        "  kernel k {\n    S[i, k] = sum[j] X[i, j] * Z[j, k]\n"
+        "    Y[i, k] = S[i, k] + S[i, k]\n  } -> (Y)",
+        lambda a: {"Y": _doubled(_contract("ij,jk->ik", wide(a["X"]), wide(a["Z"])))},
+    ),
+    template(
+        "kernel",
+        {"X": "AB"},
+        "  kernel k {\n    S[i] = sum[j] X[i, j]\n    D[i, j] = X[i, j] - S[i]\n"
+        "    Y[i] = max[j] D[i, j]\n  } -> (Y)",
+        lambda a: {"Y": _max(_centred(a["X"]), 1)},
+        (*INTEGERS, "f32", "f64"),
+    ),
+)
 
 
 def _centred(x: Array) -> Array:

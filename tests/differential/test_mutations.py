@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import einloom as el
-import einloom.executable as executable
+import einloom.kernels as kernels
 from tests.differential.mutations import MUTATIONS, Mutation, mutated
 from tests.differential.templates import TEMPLATES
 from tests.differential.test_programs import compiled, layouts, run_case
@@ -41,9 +41,7 @@ def run_edges() -> None:
     ties = np.array(rows, np.float32)
     results = el.compile(text).run({"X": ties})
     np.testing.assert_array_equal(results["P"], ties.argmax(1))
-    gather = el.compile(
-        "program gather(X: f32[v=V], I: i64[t=T]) -> (Y) {\n  Y[t] = X[I[t]]\n}\n"
-    )
+    gather = el.compile("program gather(X: f32[v=V], I: i64[t=T]) -> (Y) {\n  Y[t] = X[I[t]]\n}\n")
     middle = np.zeros(64, np.float32)[16:48]
     for index in (-1, 32):
         with pytest.raises(el.RangeError):
@@ -72,8 +70,8 @@ def in_child(work: Callable[[], Any]) -> int:
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: m.__name__)
 def test_every_breakage_is_noticed(mutation: Mutation, monkeypatch: pytest.MonkeyPatch) -> None:
-    lower = executable.lowered
-    monkeypatch.setattr(executable, "lowered", lambda *a: mutated(lower(*a), mutation))
+    lower = kernels.lowered
+    monkeypatch.setattr(kernels, "lowered", lambda *a: mutated(lower(*a), mutation))
     status = in_child(lambda: run_sample(MUTATIONS[mutation]))
     assert status == NOTICED or status < 0, f"{mutation.__name__}: the suite did not notice"
 

@@ -38,7 +38,9 @@ def layouts(full: bool) -> Iterator[tuple[str, str]]:
 
 def tolerance(result: Array, arrays: dict[str, Array]) -> float:
     """Rounding errors of a sum over all elements of an operand, in units of its largest term."""
-    name = {"complex64": "float32", "complex128": "float64"}.get(result.dtype.name, result.dtype.name)
+    name = {"complex64": "float32", "complex128": "float64"}.get(
+        result.dtype.name, result.dtype.name
+    )
     if name not in EPSILON:
         return 0.0
     length = max([4, *(a.size for a in arrays.values())])

@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 
 import einloom as el
-import einloom.executable as executable
+import einloom.kernels as kernels
 
-MATMUL = "program matmul(A: f32[i=I, j=J], B: f32[j=J, k=K]) -> (C) {\n  C[i, k] = A[i, j] * B[j, k]\n}\n"
+MATMUL = (
+    "program matmul(A: f32[i=I, j=J], B: f32[j=J, k=K]) -> (C) {\n"
+    "  C[i, k] = A[i, j] * B[j, k]\n}\n"
+)
 SOFTMAX = (
     "program softmax(X: f32[p=P, m=M]) -> (Y) {\n"
     "  G[p] = max[m] X[p, m]\n  N[p, m] = exp(X[p, m] - G[p])\n"
@@ -43,14 +46,14 @@ def test_a_thousand_shapes_take_few_compilations(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("EINLOOM_CACHE", "0")
     el.cache_clear()
     count = 0
-    lower = executable.lowered
+    lower = kernels.lowered
 
     def counted(*arguments: Any) -> Any:
         nonlocal count
         count += 1
         return lower(*arguments)
 
-    monkeypatch.setattr(executable, "lowered", counted)
+    monkeypatch.setattr(kernels, "lowered", counted)
     exe = el.compile(MATMUL)
     rng = np.random.default_rng(1)
     for _ in range(1000):
@@ -64,13 +67,13 @@ def test_many_threads_compile_one_program_once(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("EINLOOM_CACHE", "0")
     el.cache_clear()
     calls: list[int] = []
-    lower = executable.lowered
+    lower = kernels.lowered
 
     def counted(*arguments: Any) -> Any:
         calls.append(1)
         return lower(*arguments)
 
-    monkeypatch.setattr(executable, "lowered", counted)
+    monkeypatch.setattr(kernels, "lowered", counted)
     exe = el.compile(SOFTMAX)
     x = random(64, 64)
     with ThreadPoolExecutor(64) as pool:
@@ -136,8 +139,10 @@ def test_more_than_two_to_the_31_elements() -> None:
     count = (1 << 31) + 5
     x = np.zeros(count, np.uint8)
     x[-1] = x[count // 2] = 1
-    exe = el.compile("program p(X: u8[i=N]) -> (S, P) {\n  S[] = sum[i] X[i]\n"
-                     "  (V, P)[] = argmax[i] (X[i], select(X[i] == 1, iota(i), 0))\n}\n")  # fmt: skip
+    exe = el.compile(
+        "program p(X: u8[i=N]) -> (S, P) {\n  S[] = sum[i] X[i]\n"
+        "  (V, P)[] = argmax[i] (X[i], select(X[i] == 1, iota(i), 0))\n}\n"
+    )
     results = exe.run({"X": x})
     assert results["S"] == 2
     assert results["P"] == count // 2
