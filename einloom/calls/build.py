@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from einloom.frontend.einsum.spec import Binding, Spec
 from einloom.frontend.einsum.views import is_view, view_of
 from einloom.ir.errors import DTypeError, ShapeError
 from einloom.ir.promotion import from_numpy, numpy_dtype, promote
-from einloom.ir.types import Scalar
+from einloom.ir.types import DType, Scalar
 from einloom.kernels import LayoutClass
 
 Array = np.ndarray[Any, Any]
@@ -137,7 +136,10 @@ def common_dtype(
     dtypes: Sequence[Scalar], given: Sequence[np.dtype[Any]], request: Request
 ) -> Scalar:
     """The dtype that operands are converted to. Raises DTypeError where `casting` forbids it."""
-    common = reduce(promote, dtypes) if request.dtype is None else from_numpy(request.dtype)
+    common: DType = from_numpy(request.dtype) if request.dtype is not None else dtypes[0]
+    if request.dtype is None:
+        for dtype in dtypes[1:]:
+            common = promote(common, dtype)
     assert isinstance(common, Scalar)
     # Promotion converts safely; only a dtype that was asked for, or a strict rule, can fail.
     if request.dtype is not None or request.casting in ("no", "equiv"):

@@ -9,19 +9,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from einloom.api import compile_module, contract_options, new_context
 from einloom.calls.request import Request
 from einloom.frontend.einsum.program import RESULT, operand_name, symbol_names, to_module
+from einloom.frontend.einsum.semiring import SUM_PRODUCT
 from einloom.frontend.einsum.spec import Label, Spec
-from einloom.ir.infer import infer
 from einloom.ir.promotion import numpy_dtype
 from einloom.ir.types import Scalar
 from einloom.kernels import LayoutClass, kernels_for
 
 if TYPE_CHECKING:
     from einloom.backends.cpu.launcher import Kernels
+    from einloom.ir.program import Module
     from einloom.passes.contraction.choose import Choice
     from einloom.passes.contraction.network import Network
     from einloom.passes.contraction.recognize import Contraction
@@ -62,24 +66,52 @@ class Family:
 
     def __init__(self, key: FamilyKey) -> None:
         self.key = key
-        request = key.request
-        self.module = to_module(
+        self.symbols = symbol_names(key.spec)
+        self._variants: list[Variant] = []
+        self._lock = threading.Lock()
+
+    @cached_property
+    def module(self) -> Module:
+        """The program of the spec, before any pass."""
+        key = self.key
+        module = to_module(
             key.spec,
             key.dtypes,
-            semiring=request.semiring,
+            semiring=key.request.semiring,
             dtype=key.common,
             order=key.order,
             operand_orders=key.operand_orders,
         )
-        if request.semiring.definitions:
+        if key.request.semiring.definitions:
             from einloom.ir.verify import verify
 
-            verify(self.module)
-        self.symbols = symbol_names(key.spec)
-        self.dtype = numpy_dtype(infer(self.module).tensors[RESULT].dtype)
-        self.contraction = recognized(self.module, request)
-        self._variants: list[Variant] = []
-        self._lock = threading.Lock()
+            verify(module)
+        return module
+
+    @cached_property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the result."""
+        if self.key.request.semiring == SUM_PRODUCT:
+            return numpy_dtype(self.key.common)
+        from einloom.ir.infer import infer
+
+        return numpy_dtype(infer(self.module).tensors[RESULT].dtype)
+
+    @cached_property
+    def is_single_nest(self) -> bool:
+        """Whether no pass has anything to do: at most two operands that share all that is folded.
+
+        Such a program is lowered as it is, which spares a first call the import of all passes.
+        """
+        spec = self.key.spec
+        if len(spec.inputs) > 2 or self.key.request.semiring.definitions:
+            return False
+        folded = set(spec.labels) - set(spec.output)
+        return all(folded <= set(labels) for labels in spec.inputs)
+
+    @cached_property
+    def contraction(self) -> Contraction | None:
+        return None if self.is_single_nest else recognized(self.module, self.key.request)
 
     def variant(self, extents: dict[Label, int], layouts: Layouts) -> Variant:
         """The form to run for these sizes; it may take more general layouts than asked for.
@@ -135,6 +167,9 @@ class Family:
 
     def _compile(self, sizes: dict[str, int], layouts: Layouts) -> Kernels:
         request = self.key.request
+        named = {operand_name(k): layout for k, layout in enumerate(layouts)}
+        if self.is_single_nest:
+            return kernels_for(self.module, named, request.strict)
         executable = compile_module(
             self.module,
             strict=request.strict,
@@ -142,7 +177,6 @@ class Family:
             optimize=request.contraction,
             memory_limit=request.memory_limit,
         )
-        named = {operand_name(k): layout for k, layout in enumerate(layouts)}
         return kernels_for(executable.module, named, request.strict)
 
 
@@ -160,6 +194,7 @@ def copies_needed(variant: Variant, layouts: Layouts) -> tuple[int, ...]:
 
 def recognized(module: Any, request: Request) -> Contraction | None:
     """The network of factors that a one-statement program is, where it can be split."""
+    from einloom.ir.infer import infer
     from einloom.passes.contraction.recognize import Contraction, Recognizer
 
     context = new_context(request.strict, {})

@@ -47,8 +47,9 @@ from tests.ir.samples import AWKWARD_NAMES, FLOATS
 LOOP_NAMES = (
     "in", "carry", "step", "slices", "work", "across", "splat", "search", "hash", "lookup", "for",
     "while", "let", "alloc", "check", "append", "atomic", "mma", "pack", "yield", "else", "storage",
-    "launch", "fault", "stack", "strict", "unaligned", "out", "inout", "vector", "parallel", "block",
-    "panel", "f32x16", "x8", "T.0", "S.steps", "ceil", "ceildiv", "exp", "insert", "workspace",
+    "launch", "fault", "stack", "strict", "unaligned", "out", "inout", "vector", "parallel",
+    "block", "panel", "f32x16", "x8", "T.0", "S.steps", "ceil", "ceildiv", "exp", "insert",
+    "workspace",
 )  # fmt: skip
 LANES = 8
 MESSAGES = ("index i of X is {value}", 'a "quote" \\ and\na line', "λ → é", "")

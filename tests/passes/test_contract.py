@@ -10,68 +10,19 @@ import pytest
 from einloom.ir.errors import PassError
 from einloom.ir.infer import infer
 from einloom.ir.interpret import interpret
-from einloom.ir.program import Module, Scan
-from einloom.ir.promotion import numpy_dtype
-from einloom.ir.text import parse
-from einloom.ir.types import Modular
-from einloom.ir.verify import verify
+from einloom.ir.program import Scan
 from einloom.passes import Pipeline
 from einloom.passes.base import Context
 from einloom.passes.contract import Contract
-
-LARGE = {"N": 200, "M": 300, "K": 400, "L": 500}
-SMALL = {"N": 3, "M": 4, "K": 2, "L": 5}
-
-
-def split(
-    text: str, context: Context | None = None, /, **options: Any
-) -> tuple[Module, Module, Context]:
-    """The program, what `contract` makes of it, and the context with its notes."""
-    module = parse(text)
-    context = Context(extents=LARGE) if context is None else context
-    made = Contract(**options).run(module, context)
-    verify(made)
-    assert parse(str(made)) == made
-    return module, made, context
-
-
-def body(module: Module) -> list[str]:
-    """The lines of a program between its braces."""
-    return [line.strip() for line in str(module).strip().splitlines()[1:-1]]
-
-
-def inputs(module: Module, sizes: dict[str, int], seed: int = 0) -> dict[str, Any]:
-    """Small whole numbers for every input, in its dtype."""
-    from einloom.ir import extents as ext
-
-    source = np.random.default_rng(seed)
-    arrays: dict[str, Any] = {}
-    for item in module.inputs:
-        if item.type is None:
-            arrays[item.name] = sizes[item.name]
-            continue
-        shape = [ext.evaluate(extent, sizes) for extent in item.type.extents]
-        low = 0 if isinstance(item.type.dtype, Modular) else -4
-        arrays[item.name] = source.integers(low, 5, shape).astype(numpy_dtype(item.type.dtype))
-    return arrays
-
-
-def check_same(before: Module, after: Module, sizes: dict[str, int] | None = None) -> None:
-    """Both programs give the same values of the same dtype."""
-    for seed in range(3):
-        arrays = inputs(before, SMALL if sizes is None else sizes, seed)
-        expected, found = interpret(before, arrays), interpret(after, arrays)
-        for name, value in expected.items():
-            assert found[name].dtype == value.dtype
-            np.testing.assert_array_equal(found[name], value)
-
-
-def chain(dtype: str, op: str = "*", monoid: str = "sum") -> str:
-    return (
-        f"program p(A: {dtype}[i=N, j=M], B: {dtype}[j=M, k=K], C: {dtype}[k=K, l=L]) -> (R) {{\n"
-        f"  R[i, l] = {monoid}[j, k] A[i, j] {op} B[j, k] {op} C[k, l]\n}}"
-    )
-
+from tests.passes.contraction_programs import (
+    LARGE,
+    SMALL,
+    body,
+    chain,
+    check_same,
+    inputs,
+    split,
+)
 
 # ---- what is split ------------------------------------------------------------------------
 
@@ -425,86 +376,6 @@ def test_kernels_are_left_alone() -> None:
     )
     assert after is before
     assert context.notes[0].text == "left as it is: it is fused in kernel k"
-
-
-# ---- memory -------------------------------------------------------------------------------
-
-
-def ring(dtype: str, op: str = "*", monoid: str = "sum") -> str:
-    return (
-        f"program p(A: {dtype}[i=N, j=M], B: {dtype}[j=M, k=K], C: {dtype}[k=K, l=L], "
-        f"D: {dtype}[l=L, i=N]) -> (R) {{\n"
-        f"  R[] = {monoid}[i, j, k, l] A[i, j] {op} B[j, k] {op} C[k, l] {op} D[l, i]\n}}"
-    )
-
-
-def test_slices_are_added_up_in_a_scan() -> None:
-    before, after, context = split(ring("f64"), memory_limit=1000)
-    assert body(after) == [
-        "scan i < N from {",
-        "R_total: f64[i=N+1][0] = 0.0",
-        "} {",
-        "R_1[k] = sum[l] C[k, l] * D[l, i]",
-        "R_2[j] = sum[k] B[j, k] * R_1[k]",
-        "R_3[] = sum[j] A[i, j] * R_2[j]",
-        "R_total[i+1] = R_total[i] + R_3[]",
-        "}",
-        "R[] = final(R_total)[]",
-    ]
-    assert context.notes[0].text.endswith("largest intermediate 400 elements, in 200 slices over i")
-    check_same(before, after)
-    for empty in ("N", "M", "K"):
-        check_same(before, after, {**SMALL, empty: 0})
-
-
-@pytest.mark.parametrize(
-    ("dtype", "op", "monoid", "first"),
-    [
-        ("f32", "+", "max", "-inf"),
-        ("f32", "+", "min", "inf"),
-        ("i8", "*", "sum", "0"),
-        ("f16", "*", "sum", "0.0"),
-        ("bool", "and", "any", "bool(False)"),
-        ("zq<97>", "*", "sum", "zq<97>(0)"),
-        ("c64", "*", "sum", "c64(0)"),
-    ],
-)
-def test_slices_start_from_the_identity(dtype: str, op: str, monoid: str, first: str) -> None:
-    before, after, _ = split(ring(dtype, op, monoid), memory_limit=1000)
-    assert body(after)[1].endswith(f"= {first}")
-    check_same(before, after)
-    check_same(before, after, {**SMALL, "N": 0})
-
-
-def test_steps_that_no_slice_changes_stand_before_the_scan() -> None:
-    text = ring("f64").replace(") -> (R)", ", E: f64[j=M, m=M], F: f64[m=M, n=M]) -> (R)")
-    text = text.replace("sum[i", "sum[m, n, i").replace("D[l, i]", "D[l, i] * E[j, m] * F[m, n]")
-    before, after, _ = split(text, memory_limit=1000)
-    lines = body(after)
-    scan = next(k for k, line in enumerate(lines) if line.startswith("scan i"))
-    assert lines[:scan] == ["R_1[m] = sum[n] F[m, n]", "R_2[j] = sum[m] E[j, m] * R_1[m]"]
-    check_same(before, after)
-
-
-def test_extents_that_have_to_agree_at_entry_are_not_sliced() -> None:
-    context = Context(extents={**LARGE, "O": 200})
-    before, after, _ = split(ring("f64").replace("i=N])", "i=O])"), context, memory_limit=1000)
-    scans = [s for s in after.body if isinstance(s, Scan)]
-    assert [scan.index for scan in scans] == ["k"]
-    check_same(before, after, {**SMALL, "O": 3})
-
-
-def test_max_input_limits_to_the_largest_factor() -> None:
-    text = (
-        "program p(A: f64[i=N, j=M], B: f64[k=K, j=M], C: f64[i=N, k=K, l=L]) -> (R) {\n"
-        "  R[l] = sum[i, j, k] A[i, j] * B[k, j] * C[i, k, l]\n}"
-    )
-    sizes = Context(extents={"N": 1000, "M": 10, "K": 1000, "L": 1})
-    _, after, _ = split(text, sizes, memory_limit="max_input")
-    assert not any(isinstance(s, Scan) for s in after.body)  # 1e6 elements fit
-    _, after, _ = split(text, sizes, memory_limit=999_999)
-    assert len(after.body) > 0
-    assert "R_1[i, k]" not in str(after)
 
 
 # ---- options ------------------------------------------------------------------------------

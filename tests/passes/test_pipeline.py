@@ -6,6 +6,7 @@ import pickle
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise, permutations
 from pathlib import Path
+from random import Random
 from typing import ClassVar, Literal
 
 import pytest
@@ -260,6 +261,32 @@ def test_messages(text: str, expected: str) -> None:
 @pytest.mark.parametrize("text", ['rename{suffix="a', "{", "=,", "rename{{", "1", "idle{" * 9])
 def test_malformed_text_is_a_pass_error(text: str) -> None:
     message(text)
+
+
+def test_random_text_gives_passes_or_a_pass_error() -> None:
+    random = Random(5)
+    pieces = ["rename", "idle", "{", "}", ",", "=", "times", "3", "-1.5e3", '"', '"a"', "\\", " "]
+    pieces += [
+        "none",
+        "true",
+        "mode",
+        "fancy",
+        "é",
+        "\n",
+        "{times=2}",
+        "suffix=b",
+        "\x00",
+        "9" * 99,
+    ]
+    read = 0
+    for _ in range(3000):
+        text = "".join(random.choice(pieces) for _ in range(random.randint(1, 8)))
+        try:
+            assert pipeline(str(pipeline(text))) == pipeline(text)
+            read += 1
+        except PassError:
+            pass
+    assert read > 20
 
 
 def test_options_are_checked_in_python_too() -> None:
