@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,11 +79,19 @@ def load(path: str | Path) -> Module:
     return module
 
 
-def interpret(module: Module, arrays: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
-    """Run a module by its reference semantics, slowly: named arrays in, named results out."""
+def interpret(
+    module: Module,
+    arrays: Mapping[str, Any],
+    *,
+    calls: Mapping[str, Callable[..., Any]] | None = None,
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Run a module by its reference semantics, slowly: named arrays in, named results out.
+
+    `calls`: the host functions of its `call` statements, by `name@version`.
+    """
     from einloom.ir.interpret import interpret as run
 
-    return run(module, arrays)
+    return run(module, arrays, calls=calls)
 
 
 def compile(

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import re
-from difflib import get_close_matches
 from functools import cache
+from typing import NoReturn
 
 from einloom.ir.errors import Source
 from einloom.ir.loops import LoopProgram
-from einloom.ir.text.complaints import slip_at_any_level
-from einloom.ir.text.lexer import Lexer, Token, token_pattern
+from einloom.ir.text.lexer import Lexer, token_pattern
 from einloom.ir.text.loops_build import LoopBuilder
+from einloom.ir.text.loops_complaints import STATEMENT_WORDS, TOP_WORDS, slip
 from einloom.ir.text.machine import Machine, borrowed
 from einloom.ir.text.parser import decoded, run
 from einloom.ir.text.spelling import LOOP_RESERVED
 
 GRAMMARS = ("program.lark", "loops.lark")
-
-_TOP_WORDS = ("kernel", "storage", "launch", "fault")
-_STATEMENT_WORDS = (
-    "for", "while", "let", "alloc", "check", "call", "append", "hash", "atomic", "mma", "pack",
-    "yield",
-)  # fmt: skip
 
 _AN_INDEX_FOLLOWS = re.compile(r"[ \t]*\[")
 _A_BLOCK_FOLLOWS = re.compile(r"[ \t]*\{")
@@ -80,8 +74,8 @@ class LoopLexer(Lexer):
         if word == "else" and self.before == "RBRACE" and _A_BLOCK_FOLLOWS.match(text, end):
             return "ELSE"
         if not self.bracket:
-            return word.upper() if word in _TOP_WORDS else "NAME"
-        if word in _STATEMENT_WORDS and not _AN_INDEX_FOLLOWS.match(text, end):
+            return word.upper() if word in TOP_WORDS else "NAME"
+        if word in STATEMENT_WORDS and not _AN_INDEX_FOLLOWS.match(text, end):
             return word.upper()
         return "NAME"
 
@@ -90,27 +84,8 @@ class LoopLexer(Lexer):
             return self.before not in ("_SEPARATOR", "LBRACE")
         return kind != "ELSE" and super().separates(kind)
 
-
-def slip(token: Token | None, accepted: set[str], lexer: Lexer) -> str | None:
-    """What the person probably meant who wrote a token that does not fit."""
-    if token is None:
-        return None
-    text, kind = token.text, token.type
-    if "STORAGE" in accepted and lexer.before == "_SEPARATOR" and kind == "NAME":
-        if text == "program":
-            return "this is a program; einloom.parse reads those"
-        return "statements stand in a kernel: kernel name(in A: f32[4]; N) { ... }"
-    if kind == "LANES":
-        return "lanes stand behind a buffer or splat: A<16>[i], splat<16>(x)"
-    if kind.lower() == text and text in LOOP_RESERVED and "NAME" in accepted:
-        return f"{text} is a reserved word; to name something so, write `{text}`"
-    words = [word.lower() for word in accepted if word.isalpha() and kind == "NAME"]
-    if meant := get_close_matches(text, words, 1, 0.7):
-        return f"did you mean {meant[0]}?"
-    if "RANGE" in accepted:
-        return "bounds are written for i in 0 .. N"
-    if "WORK" in accepted:
-        return "a launch ends with its work: launch k(N) slices N work N*N"
-    if "INFIX" in accepted and kind in ("NAME", "INTEGER", "NUMBER", "LPAR"):
-        return "an operator is missing between them"
-    return slip_at_any_level(token, accepted, lexer)
+    def complain_of_character(self, character: str, at: int) -> NoReturn:
+        if character == ".":
+            hint = "a range has two dots, as in 0 .. N; a number begins with a digit, as in 0.5"
+            self.complain("unexpected character . (U+002E)", at, at + 1, hint)
+        super().complain_of_character(character, at)

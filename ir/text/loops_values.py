@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any
 
 from einloom.ir.errors import Location, Source
 from einloom.ir.expressions import Apply, Cast, Expression, Local, Symbol
 from einloom.ir.loops import Across, HashLookup, Load, Search, Splat, Vector
-from einloom.ir.ops import OPS
+from einloom.ir.ops import MONOIDS, OPS
 from einloom.ir.text.build_expressions import ExpressionBuilder
 from einloom.ir.text.build_types import SCALAR_DTYPES, near
 from einloom.ir.text.lexer import Token
@@ -48,13 +48,6 @@ class ValueBuilder(ExpressionBuilder):
 
     # -- loads
 
-    def access(self, children: list[Any]) -> Any:
-        if len(children) != 4:
-            self.fail_at(
-                children[0], "a load has no padding", "test the index: if i < N { ... }"
-            )  # fmt: skip
-        return self.load(children)
-
     def load(self, children: list[Any]) -> Load:
         name, *lanes, _, indices, closing = children
         count = self.lane_count(lanes[0]) if lanes else 1
@@ -62,20 +55,6 @@ class ValueBuilder(ExpressionBuilder):
 
     def lane_count(self, token: Token) -> int:
         return int(token.text[1:-1])
-
-    def view(self, children: list[Any]) -> NoReturn:
-        name, last = children[0], children[-1]
-        hint = "each component of a tensor is a buffer of its own, as in `T.0`[i]"
-        self.fail(f"{name.text}(...) cannot be indexed", name.start, last.end, hint)
-
-    def pack(self, children: list[Any]) -> NoReturn:
-        hint = "each component is a value of its own"
-        self.fail("there are no tuples in loops", children[0].start, children[-1].end, hint)
-
-    def projection(self, children: list[Any]) -> NoReturn:
-        token = children[1]
-        hint = "each component is a value of its own; a buffer's name may hold a dot: `T.0`[i]"
-        self.fail("there are no tuples in loops", token.start, token.end, hint)
 
     # -- applications
 
@@ -94,6 +73,8 @@ class ValueBuilder(ExpressionBuilder):
                 self.arity(name, 1, len(arguments))
                 return Cast(dtype, arguments[0], location=location)
         hint = near(name.text, (*OPS, *CALLS, *SCALAR_DTYPES))
+        if name.text == "splat":
+            hint = "splat names its lanes: splat<16>(x)"
         hint = hint or f"a buffer takes square brackets: {name.text}[i, j]"
         self.fail_at(name, f"unknown operation {name.text}", hint)
 
@@ -147,6 +128,7 @@ class ValueBuilder(ExpressionBuilder):
         """The operation that a word names where it is not applied."""
         if token.text not in OPS:
             named = [op.name for op in OPS.values() if op.symbol == token.text]
+            named += [MONOIDS[token.text].op] if token.text in MONOIDS else []
             hint = f"write {named[0]}" if named else near(token.text, OPS)
             self.fail_at(token, f"unknown operation {token.text}", hint)
         return token.text

@@ -8,15 +8,17 @@ from dataclasses import dataclass, replace
 from einloom.ir import extents as ext
 from einloom.ir.expressions import Access, Apply, Cast, Expression, Index, Literal, Local
 from einloom.ir.infer import EinsumTyping
-from einloom.ir.loops import Allocate, Carried, For, If, Let, Load, LoopStatement, Store
+from einloom.ir.loops import Carried, For, If, Let, LoopStatement, Store
 from einloom.ir.ops import MONOIDS, apply
 from einloom.ir.program import Einsum, Reduction
 from einloom.ir.promotion import Typing
 from einloom.ir.types import DType, bool_
 from einloom.ir.typing import Lookup, body_typings
+from einloom.passes.lowering.blocks import blocked
 from einloom.passes.lowering.folds import Fold
 from einloom.passes.lowering.function import FunctionBuilder, Place
 from einloom.passes.lowering.order import choose_order, plain_indices
+from einloom.passes.lowering.scatters import fill, scatter
 from einloom.passes.lowering.values import (
     Values,
     checked_index,
@@ -29,8 +31,6 @@ Variables = dict[str, Expression]
 Make = Callable[[Variables], list[LoopStatement]]
 
 SUM_BLOCK = 4096  # terms of a floating sum that are added up before the rest
-
-BLOCK = 512  # accumulators of a blocked nest: 4 KiB of f64, which stays in the first cache
 
 
 @dataclass
@@ -155,13 +155,25 @@ class Nest:
             found.append(fold)
         return found[::-1]
 
+    def fill_values(self) -> Values:
+        """What a cell holds that no iteration reaches."""
+        if self.statement.reductions:
+            fold = self.folds()[0]
+            return fold.results(fold.initial())
+        values: list[Expression] = []
+        for target in self.statement.targets:
+            type_ = self.builder.context.type_of(target.name)
+            fill = type_.fill if type_.fill is not None else Literal(0)
+            values.extend(fill for _ in self.builder.context.components(target.name))
+        return tuple(values)
+
     # -- whole nests
 
     def build(self) -> list[LoopStatement]:
         if self.scatters:
-            return self.fill() + self.scatter()
+            return fill(self) + scatter(self)
         if self.order.blocked:
-            return self.blocked()
+            return blocked(self)
         return self.over(list(self.order.outer), {}, self.point)
 
     def over(self, indices: list[str], variables: Variables, make: Make) -> list[LoopStatement]:
@@ -354,140 +366,6 @@ class Nest:
         nest = Nest(self.builder, probe, self.typing, self.place, sliced=False)
         (found,) = nest.reduce(nest.folds(), [tuple(names)], variables, out)
         return found
-
-    # -- blocks of accumulators
-
-    def blocked(self) -> list[LoopStatement]:
-        return self.over(list(self.order.outer), {}, self.block_loop)
-
-    def block_loop(self, variables: Variables) -> list[LoopStatement]:
-        """Blocks of the inner result index, each with its accumulators on the stack."""
-        inner = self.order.inner
-        assert inner is not None
-        fold = self.folds()[-1]
-        (dtype,) = fold.dtypes
-        block = self.builder.fresh("block")
-        start = self.builder.fresh("start")
-        count = self.builder.fresh("count")
-        total = self.extent(inner)
-        row = self.builder.fresh("row")
-        left = Apply("sub", (total, Local(start)))
-        body: list[LoopStatement] = [
-            Let(start, Apply("mul", (Local(block), Literal(BLOCK)))),
-            Let(count, apply("min", left, Literal(BLOCK))),
-            Allocate(row, dtype, (Literal(BLOCK),), "stack"),
-        ]
-        lane = self.builder.fresh(inner)
-        body.append(self.row_loop(lane, count, [Store(row, (Local(lane),), fold.initial()[0])]))
-        body.extend(self.accumulate(row, start, count, fold, variables))
-        lane = self.builder.fresh(inner)
-        here = {**variables, inner: Apply("add", (Local(start), Local(lane)))}
-        stored: list[LoopStatement] = []
-        self.store(here, (Load(row, (Local(lane),)),), stored)
-        body.append(self.row_loop(lane, count, stored))
-        blocks = self.builder.scalar(Apply("ceildiv", (self.typing.extents[inner], Literal(BLOCK))))
-        sliced = not self.order.outer and self.parallel_index() == inner
-        return [For(block, Literal(0), blocks, tuple(body), "parallel" if sliced else "serial")]
-
-    def row_loop(self, lane: str, count: str, body: list[LoopStatement]) -> LoopStatement:
-        simple = all(isinstance(s, Store) for s in body)
-        return For(lane, Literal(0), Local(count), tuple(body), "vector" if simple else "serial")
-
-    def accumulate(
-        self, row: str, start: str, count: str, fold: Fold, variables: Variables
-    ) -> list[LoopStatement]:
-        names = []
-        for index in self.order.reduced:
-            name, variables = self.loop(index, variables)
-            names.append((index, name))
-        assert self.order.inner is not None
-        lane = self.builder.fresh(self.order.inner)
-        variables = {**variables, self.order.inner: Apply("add", (Local(start), Local(lane)))}
-        inside: list[LoopStatement] = []
-        values = self.body(variables, inside)
-        (stepped,) = fold.step((Load(row, (Local(lane),)),), values, inside)
-        inside.append(Store(row, (Local(lane),), stepped))
-        body = [self.row_loop(lane, count, self.guarded(variables, inside, []))]
-        for index, name in reversed(names):
-            body = [For(name, Literal(0), self.extent(index), tuple(body))]
-        return body
-
-    # -- scattered writes
-
-    def fill_values(self) -> Values:
-        """What a cell holds that no iteration reaches."""
-        if self.statement.reductions:
-            fold = self.folds()[0]
-            return fold.results(fold.initial())
-        values: list[Expression] = []
-        for target in self.statement.targets:
-            type_ = self.builder.context.type_of(target.name)
-            fill = type_.fill if type_.fill is not None else Literal(0)
-            values.extend(fill for _ in self.builder.context.components(target.name))
-        return tuple(values)
-
-    def fill(self) -> list[LoopStatement]:
-        """Loops that set every cell of the written slice to its unreached value."""
-        own = set(self.typing.own_indices())
-        name = self.statement.targets[0].name
-        limits = self.builder.context.type_of(name).extents
-        place = self.inner_place({})
-        out: list[LoopStatement] = []
-        indices: list[Expression] = []
-        loops: list[tuple[str, Expression]] = []
-        for expression, limit in zip(self.statement.indices, limits, strict=True):
-            fixed = not (own & set(ext.indices_in(expression))) and not ext.reads_tensor(expression)
-            if fixed:
-                indices.append(lower_index(self.builder, expression, place, out))
-            else:
-                loop = self.builder.fresh("cell")
-                loops.append((loop, self.builder.scalar(limit)))
-                indices.append(Local(loop))
-        indices = self.builder.storage_indices(name, indices)
-        body: list[LoopStatement] = []
-        values, dtypes = list(self.fill_values()), self.component_dtypes()
-        for target in self.statement.targets:
-            for component in range(len(self.builder.context.components(target.name))):
-                buffer = self.builder.buffer(target.name, component, write=True)
-                value = Cast(dtypes.pop(0), values.pop(0))
-                body.append(Store(buffer, tuple(indices), value))
-        for loop, limit in reversed(loops):
-            body = [For(loop, Literal(0), limit, tuple(body))]
-        return out + body
-
-    def scatter(self) -> list[LoopStatement]:
-        """Every iteration writes, or combines into, the cell that its left side names."""
-        reduced = {name for r in self.statement.reductions for name in r.indices}
-        mapped = [n for n in self.typing.own_indices() if n not in reduced]
-        if not self.statement.reductions:
-            return self.over(mapped, {}, self.scattered_map)
-        return self.over([*mapped, *self.reduction_order()[0]], {}, self.scattered_fold)
-
-    def scattered_map(self, variables: Variables) -> list[LoopStatement]:
-        inside: list[LoopStatement] = []
-        self.store(variables, self.body(variables, inside), inside)
-        return self.guarded(variables, inside, [])
-
-    def scattered_fold(self, variables: Variables) -> list[LoopStatement]:
-        """The outermost fold runs in the result's cells, the others inside."""
-        fold, *folds = self.folds()
-        indices = self.reduction_order()[1:]
-        inside: list[LoopStatement] = []
-        values = self.reduce(folds, indices, variables, inside)
-        buffers, cells = self.cells(self.inner_place(variables), inside)
-        current = tuple(Load(b, c) for b, c in zip(buffers, cells, strict=True))
-        stepped = fold.results(fold.step(scatter_state(fold, current), values, inside))
-        named = [self.builder.bind(value, "new", inside) for value in stepped]
-        for buffer, cell, dtype, value in zip(
-            buffers, cells, self.component_dtypes(), named, strict=True
-        ):
-            inside.append(Store(buffer, cell, Cast(dtype, value)))
-        return inside if any(indices) else self.guarded(variables, inside, [])
-
-
-def scatter_state(fold: Fold, current: Values) -> Values:
-    """The accumulators of a fold whose state lives in the result's cells."""
-    return (*current, Literal(True)) if fold.paired else current
 
 
 def as_condition(value: Expression) -> Expression:

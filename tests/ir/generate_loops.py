@@ -324,7 +324,9 @@ class Generator:
         rng = self.rng
         rare: list[DType] = [Scalar(name) for name in SCALARS]
         rare += [Modular(97), Tuple((f32, i64)), Vector(Modular(5), 4)]
-        wanted = [(f32, 1, "in"), (i64, 1, "in"), (f64, 2, "out"), (f32, 1, "inout")]
+        wanted: list[tuple[DType, int, str]] = [
+            (f32, 1, "in"), (i64, 1, "in"), (f64, 2, "out"), (f32, 1, "inout")
+        ]  # fmt: skip
         wanted += [(rng.choice(rare), rng.randint(0, 3), rng.choice(("in", "out")))]
         found = []
         for dtype, rank, role in wanted:
