@@ -138,8 +138,8 @@ def common_dtype(
     """The dtype that operands are converted to. Raises DTypeError where `casting` forbids it."""
     common: DType = from_numpy(request.dtype) if request.dtype is not None else dtypes[0]
     if request.dtype is None:
-        for dtype in dtypes[1:]:
-            common = promote(common, dtype)
+        for other in dtypes[1:]:
+            common = promote(common, other)
     assert isinstance(common, Scalar)
     # Promotion converts safely; only a dtype that was asked for, or a strict rule, can fail.
     if request.dtype is not None or request.casting in ("no", "equiv"):

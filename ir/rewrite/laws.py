@@ -12,7 +12,7 @@ from typing import Literal
 
 from einloom.ir.expressions import Value
 from einloom.ir.ops import MONOIDS, OPS
-from einloom.ir.types import BOOL, COMPLEX, FLOAT, DType, Scalar
+from einloom.ir.types import BOOL, COMPLEX, FLOAT, DType, Modular, Scalar
 
 Status = Literal["exact", "ok", "no"]
 
@@ -41,8 +41,9 @@ class Validity:
                     return self.booleans
                 case _:
                     return self.integers
-        statuses = (self.floats, self.integers, self.booleans)
-        return weakest(*statuses)
+        if isinstance(dtype, Modular):
+            return self.integers
+        return weakest(self.floats, self.integers, self.booleans)
 
 
 EXACT = Validity()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from einloom.ir.expressions import Index
+from einloom.ir.names import nested_statements
 from einloom.ir.node import postorder
 from einloom.ir.program import Einsum, Kernel, Layout, Mapping, Module, Statement
 from einloom.ir.rewrite.graph import Graph
@@ -23,7 +24,7 @@ def pruned(module: Module, graph: Graph, note: Note) -> Module:
     """
     if not module.mappings and not module.layouts:
         return module
-    kernels = {s.name: s for s in module.body if isinstance(s, Kernel)}
+    kernels = {s.name: s for s in nested_statements(module.body) if isinstance(s, Kernel)}
     mappings = [_mapping(m, kernels.get(m.kernel), note) for m in module.mappings]
     tensors = set(graph.types) - set(graph.removed)
     layouts = [_layout(layout, tensors, graph, note) for layout in module.layouts]

@@ -11,7 +11,7 @@ from einloom.ir.rewrite.laws import keeps_single
 from einloom.ir.rewrite.parts import parts_of
 from einloom.ir.rewrite.patterns import Match
 from einloom.ir.rewrite.scope import Scope
-from einloom.ir.types import BOOL, DType, Scalar
+from einloom.ir.types import BOOL, DType, Modular, Scalar
 
 
 def reduction_of(statement: Einsum, index: str) -> Reduction:
@@ -29,7 +29,7 @@ def fold_dtype(statement: Einsum, reduction: Reduction, scope: Scope) -> DType |
             dtype = Scalar("bool")
         if inner is reduction:
             break
-    return dtype if isinstance(dtype, Scalar) else None
+    return dtype if isinstance(dtype, Scalar | Modular) else None
 
 
 def has_no_accumulator_of_its_own(match: Match, scope: Scope) -> bool:

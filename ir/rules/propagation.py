@@ -173,12 +173,12 @@ def plain_index_runs_over_the_rank(match: Match, scope: Scope) -> bool:
     access: Access = match["access"]
     limits = scope.graph.types[access.tensor].extents
     limits = limits[1:] if access.view == "final" else limits
-    return all(
-        new == old
-        or not isinstance(new, Index)
-        or ext.equal(scope.extents[new.name], limit) is True
-        for old, new, limit in zip(access.indices, match["indices"], limits, strict=True)
-    )
+    for old, new, limit in zip(access.indices, match["indices"], limits, strict=True):
+        if new != old and isinstance(new, Index):
+            extent = scope.extents.get(new.name)
+            if extent is None or ext.equal(extent, limit) is not True:
+                return False
+    return True
 
 
 PROPAGATION = (

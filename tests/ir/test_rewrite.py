@@ -361,6 +361,45 @@ def test_a_scan_that_nobody_reads_goes() -> None:
     assert rewritten(text) == "T[i] = A[0, i]"
 
 
+def test_the_condition_of_a_scan_is_simplified_too() -> None:
+    text = """program p(A: f64[i=4]) -> (T) {
+      scan t < 5 from {
+        S[0] = 0.0
+      } {
+        S[t+1] = S[t] + A[0]
+      } until S[t+1-1] * 1.0 > 2.0
+      T = final(S)
+    }"""
+    assert "until S[t+1-1] > 2.0" in rewritten(text)
+
+
+def test_residues_have_the_laws_of_a_ring() -> None:
+    text = """program p(A: zq<97>[i=4, k=1], B: zq<97>[i=4]) -> (T) {
+      P[i] = sum[k] A[i, k] * B[i] + B[i] * A[i, k]
+      T[i] = P[i] * 1 + B[i] * 0
+    }"""
+    module = program(text)
+    after = rewrite(module, SIMPLIFYING, strict=True).module
+    assert len(str(after)) < len(str(module))
+    arrays = {
+        "A": np.array([[1], [96], [50], [0]], np.uint64),
+        "B": np.array([5, 96, 60, 7], np.uint64),
+    }
+    found = interpret(after, arrays)["T"]
+    assert np.array_equal(found, interpret(module, arrays)["T"])
+    assert np.array_equal(found, 2 * arrays["A"][:, 0] * arrays["B"] % 97)
+
+
+def test_equal_and_uniform_constants() -> None:
+    text = """program p(A: f64[i=2]) -> (T) {
+      const C: f64[i=2] = [1.0, 1.0]
+      const D: f64[i=2] = [2.0, 3.0]
+      const E: f64[i=2] = [2.0, 3.0]
+      T[i] = A[i] * C[i] * D[i] + E[i]
+    }"""
+    assert rewritten(text).splitlines()[1:] == ["T[i] = A[i] * D[i] + D[i]"]
+
+
 # ---- the def-use index and the sections ---------------------------------------------------
 
 
