@@ -1,18 +1,18 @@
 """Writes the pages of the manual that are made from the code: `python docs/generate.py`.
 
 passes.md comes from the passes' docstrings and options, operations.md from the table of
-operations and the promotion rules, rules.md from the rewrite rules. Parts of debugging.md would
-age otherwise, too: settings.md comes from the table of environment variables.
+operations and the promotion rules, rules.md from the rewrite rules, settings.md from the table of
+environment variables.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields
 from inspect import cleandoc
 from pathlib import Path
 
+from einloom.cli.passes import defaults
 from einloom.config import VARIABLES
 from einloom.ir import rules
 from einloom.ir.errors import DTypeError
@@ -74,17 +74,10 @@ def _constraint(constraint: object) -> str:
 
 def _options(cls: type[Pass]) -> Iterator[str]:
     types = option_types(cls)
-    if not types:
-        return
-    instance = cls()
-    rows = []
-    for field in fields(cls):
-        default = getattr(instance, field.name)
-        shown = {None: "none", True: "true", False: "false"}.get(default, str(default))
-        if isinstance(default, int) and not isinstance(default, bool):
-            shown = str(default)
-        rows.append([code(field.name), described(types[field.name]), code(shown)])
-    yield table(["option", "takes", "default"], rows)
+    values = dict(text.split("=", 1) for text in defaults(cls))
+    rows = [[code(name), described(types[name]), code(values[name])] for name in types]
+    if rows:
+        yield table(["option", "takes", "default"], rows)
 
 
 # ---- operations ---------------------------------------------------------------------------

@@ -28,6 +28,11 @@ class Variable:
     example: str
     default: str
 
+    @property
+    def value(self) -> str | None:
+        """What it is set to now; None where it is unset or empty."""
+        return os.environ.get(self.name) or None
+
 
 CACHE_DIR = Variable(
     "EINLOOM_CACHE_DIR",

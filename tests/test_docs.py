@@ -88,7 +88,8 @@ def test_python_blocks_run(page: Path) -> None:
         if block.language != "python":
             continue
         # The lines of a page stay those of the code, so that a failure points into the page.
-        code = compile("\n" * (block.line - 1) + block.text, str(page), "exec")
+        source = "\n" * (block.line - 1) + block.text
+        code = compile(source, str(page), "exec", dont_inherit=True)
         printed = io.StringIO()
         with redirect_stdout(printed):
             exec(code, namespace)

@@ -118,7 +118,7 @@ def settings_table(faults: list[str]) -> Table:
         except EinloomError as error:
             faults.append(str(error))
     rows = tuple(
-        (v.name, os.environ.get(v.name) or f"unset: {v.default}", v.meaning)
+        (v.name, v.value or f"unset: {v.default}", v.meaning)
         for v in config.VARIABLES
     )
     return Table("settings", ("variable", "value", "meaning"), rows)
