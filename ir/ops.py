@@ -26,7 +26,8 @@ class Law:
 
     `kind`: commutative, associative, idempotent, involution, identity, annihilator,
     distributes. `operand`: the identity or annihilator value, or the name of the operation
-    distributed over. `floats`: see the module.
+    distributed over. `floats`: see the module. What holds on wrapping integers and complex
+    numbers beyond that is told by `ir/rewrite/laws.py`.
     """
 
     kind: str
@@ -87,8 +88,8 @@ _LATTICE = (*_ac("exact"), Law("idempotent"))
 _TABLE = (
     # arithmetic
     Op("add", None, np.add, "arithmetic", "+", (
-        *_ac("ok"), Law("identity", 0),
-        Law("distributes", "max"), Law("distributes", "min"))),
+        *_ac("ok"), Law("identity", 0, floats="ok"),
+        Law("distributes", "max", floats="ok"), Law("distributes", "min", floats="ok"))),
     Op("sub", 2, np.subtract, "no-bool", "-"),
     Op("mul", None, np.multiply, "arithmetic", "*", (
         *_ac("ok"), Law("identity", 1), Law("annihilator", 0, floats="ok"),
@@ -121,7 +122,8 @@ _TABLE = (
     Op("not", 1, np.logical_not, "logical", "not"),
     Op("select", 3, np.where, "select"),
     # bits
-    Op("bitand", None, np.bitwise_and, "bitwise", "&", (*_LATTICE, Law("distributes", "bitor"))),
+    Op("bitand", None, np.bitwise_and, "bitwise", "&", (*_LATTICE, Law("distributes", "bitor"),
+        Law("distributes", "bitxor"))),
     Op("bitor", None, np.bitwise_or, "bitwise", "|", (
         *_LATTICE, Law("identity", 0), Law("distributes", "bitand"))),
     Op("bitxor", None, np.bitwise_xor, "bitwise", "^", (*_ac("exact"), Law("identity", 0))),

@@ -27,7 +27,10 @@ import einloom as el
 from einloom.cli import main
 from einloom.cli.inputs import random_inputs
 from einloom.ir.binding import bind
+from einloom.ir.expressions import Expression
 from einloom.ir.infer import infer
+from einloom.ir.node import Node, postorder
+from einloom.ir.program import Bound, Definition, Layout, Mapping, Statement
 from einloom.ir.text import show
 from tests.documents import Block, anchors, blocks, commands, links
 
@@ -36,6 +39,7 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 LANGUAGES = {"", "python", "ein", "console", "text", "sh", "indented"}
 EXTENTS = (3, 5, 2, 4)
+LEVEL = ("einloom.ir.program", "einloom.ir.expressions")
 
 
 def numbered(language: str, *words: str) -> list[Any]:
@@ -60,7 +64,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "rank.ein").write_text(RANK)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
-    for name in ("EINLOOM_DEBUG", "EINLOOM_NUM_THREADS", "EINLOOM_CACHE"):
+    for name in ("EINLOOM_DEBUG", "EINLOOM_NUM_THREADS", "EINLOOM_CACHE", "EINLOOM_CACHE_SIZE"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
@@ -144,6 +148,23 @@ def test_a_wrong_program_gets_its_message(block: Block) -> None:
     message = following(block)
     assert message is not None, f"{block.place}: no message is shown"
     assert same(message.text, str(caught.value)), difference(message.text, str(caught.value))
+
+
+def test_the_language_page_shows_every_form() -> None:
+    """Every kind of statement, definition and expression, and both sections."""
+    programs = [b for b in blocks(DOCS / "language.md") if b.language == "ein"]
+    shown = {
+        type(part)
+        for block in programs
+        if "error" not in block.words
+        for part in postorder(el.parse(block.text))
+    }
+    bases: tuple[type[Node], ...] = (Statement, Definition, Expression)
+    forms = {cls for base in bases for cls in base.__subclasses__() if cls.__module__ in LEVEL}
+    forms |= {Mapping, Layout, Bound}
+    # A call needs its host function: first-steps.md runs one.
+    assert {cls.__name__ for cls in forms - shown} == {"Call"}
+    assert "= call sort@1(X)" in (DOCS / "first-steps.md").read_text(encoding="utf-8")
 
 
 def test_the_program_of_the_readme_is_the_example() -> None:

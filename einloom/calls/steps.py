@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from einloom.api import new_context
 from einloom.calls.build import Operand, kernel_plan, writing_to
 from einloom.calls.plan import MISALIGNED, KernelPlan, Writing, inverse
 from einloom.calls.request import Request
@@ -15,8 +16,10 @@ from einloom.calls.variants import chosen, recognized
 from einloom.frontend.einsum.program import RESULT, symbol_names, to_module
 from einloom.frontend.einsum.spec import Binding, Form, Label, Spec
 from einloom.ir.infer import infer
-from einloom.ir.promotion import numpy_dtype
-from einloom.ir.types import Scalar
+from einloom.ir.ops import is_flat
+from einloom.ir.program import Einsum, Module
+from einloom.ir.promotion import compute_dtype, numpy_dtype
+from einloom.ir.types import COMPLEX, FLOAT, Scalar
 
 Array = np.ndarray[Any, Any]
 StepKey = tuple[tuple[tuple[int, ...], ...], tuple[int, ...], tuple[Operand, ...]]
@@ -77,29 +80,79 @@ def steps_plan(
     out: Array | None,
 ) -> StepsPlan | None:
     """The plan for a canonical spec; None where no law lets its operands meet one by one."""
-    module = to_module(binding.spec, dtypes, semiring=request.semiring, dtype=common, order=order)
+    spec = binding.spec
+    module = to_module(spec, dtypes, semiring=request.semiring, dtype=common, order=order)
+    dtype = numpy_dtype(infer(module).tensors[RESULT].dtype)
+    found = contracted(module, binding, request)
+    if found is None:
+        found = multiplied(module, binding, common, request)
+    if found is None or found.plan.sliced:
+        return None
+    numbers = found.numbers
+    builder = _Builder(
+        {numbers[label.name]: extent for label, extent in binding.extents.items()},
+        found.dtype,
+        request,
+    )
+    for node, labels in enumerate(spec.inputs):
+        indices = tuple(numbers[label.name] for label in labels)
+        builder.add(indices, operands[node], dtypes[node])
+    steps = found.plan.tree.steps
+    output = tuple(numbers[spec.output[k].name] for k in order)
+    for position, step in enumerate(steps):
+        builder.step(step.operands, output if position == len(steps) - 1 else step.kept)
+    writing = None if out is None else writing_to(out, dtype, order, request, len(operands))
+    return StepsPlan(builder.steps, order, dtype, writing)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A plan for many operands: the number of each label in it, the dtype that steps compute in."""
+
+    plan: Any
+    numbers: dict[str, int]
+    dtype: Scalar
+
+
+def contracted(module: Module, binding: Binding, request: Request) -> Found | None:
+    """The plan of the pass `contract`; None where it has no law for one, or nothing is folded."""
     contraction = recognized(module, request)
     if contraction is None or not isinstance(contraction.dtype, Scalar):
         return None
     names = symbol_names(binding.spec)
     sizes = {names[label]: extent for label, extent in binding.extents.items()}
     choice = chosen(contraction, sizes, request)
-    if choice.plan.sliced:
-        return None
     numbers = {name: number for number, name in enumerate(contraction.names)}
-    inputs = [tuple(numbers[label.name] for label in labels) for labels in binding.spec.inputs]
-    output = tuple(numbers[binding.spec.output[k].name] for k in order)
-    extents = {numbers[label.name]: extent for label, extent in binding.extents.items()}
-    builder = _Builder(extents, contraction.dtype, request)
-    for node in range(len(operands)):
-        builder.add(inputs[node], operands[node], dtypes[node])
-    tree = choice.plan.tree
-    for position, step in enumerate(tree.steps):
-        last = position == len(tree.steps) - 1
-        builder.step(step.operands, output if last else step.kept)
-    dtype = numpy_dtype(infer(module).tensors[RESULT].dtype)
-    writing = None if out is None else writing_to(out, dtype, order, request, len(operands))
-    return StepsPlan(builder.steps, order, dtype, writing)
+    return Found(choice.plan, numbers, contraction.dtype)
+
+
+def multiplied(module: Module, binding: Binding, common: Scalar, request: Request) -> Found | None:
+    """A plan for a product that nothing folds, whose factors may meet in any order."""
+    from einloom.passes.contraction.choose import Wish, choose
+    from einloom.passes.contraction.network import Network
+
+    (statement,) = module.body
+    assert isinstance(statement, Einsum)
+    product = request.semiring.product
+    inexact = common.kind in (FLOAT, COMPLEX) and request.strict
+    if statement.reductions or not is_flat(product) or inexact:
+        return None
+    labels = binding.spec.labels
+    numbers = {label.name: number for number, label in enumerate(labels)}
+    terms = [dict.fromkeys(numbers[x.name] for x in term) for term in binding.spec.inputs]
+    width = common.bits / 8
+    network = Network(
+        tuple(map(tuple, terms)),
+        tuple(numbers.values()),
+        (),
+        {numbers[label.name]: extent for label, extent in binding.extents.items()},
+        (width,) * len(terms),
+        width,
+    )
+    dtype = compute_dtype(common)
+    assert isinstance(dtype, Scalar)
+    model = new_context(request.strict, {}).cost_model
+    return Found(choose(network, Wish(), frozenset(), dtype, model).plan, numbers, dtype)
 
 
 class _Builder:

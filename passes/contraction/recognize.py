@@ -15,7 +15,7 @@ from einloom.ir.ops import MONOIDS, is_flat
 from einloom.ir.program import Einsum, Module, Reduction
 from einloom.ir.promotion import Typing, compute_dtype, numpy_dtype
 from einloom.ir.rewrite.laws import Status, absorbs, distributes, merges
-from einloom.ir.types import COMPLEX, FLOAT, DType, Modular, Quantized, Scalar, u64
+from einloom.ir.types import COMPLEX, FLOAT, DType, Quantized, Scalar
 from einloom.ir.typing import Lookup, typings_of
 from einloom.passes.base import Context
 from einloom.passes.contraction.network import Network
@@ -165,8 +165,6 @@ class Recognizer:
     def unlawful(
         self, op: str, monoid: str, dtype: DType, typing: EinsumTyping, statement: Einsum
     ) -> str | None:
-        if isinstance(dtype, Modular):
-            dtype = u64  # the laws of integers hold modulo q, but `laws` is not told of zq
         law = distributes(op, monoid, dtype)
         fold = MONOIDS[monoid].op
         if law == "no":

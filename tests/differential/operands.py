@@ -43,7 +43,7 @@ def sliced(array: Array) -> Array:
     """The same values as every second element of a larger array."""
     larger = np.zeros(tuple(2 * n + 1 for n in array.shape), array.dtype)
     picked: tuple[Any, ...] = (..., *(slice(0, 2 * n, 2) for n in array.shape))
-    view = larger[picked]
+    view: Array = larger[picked]
     view[...] = array
     return view
 
