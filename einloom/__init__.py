@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 from einloom.cache import cache_clear, cache_info
@@ -62,11 +63,22 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_LAZY])
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
 
 
 def set_num_threads(threads: int | None) -> None:
-    """Use this many threads from now on; None goes back to EINLOOM_NUM_THREADS or all cores."""
+    """Use this many threads from now on; None goes back to EINLOOM_NUM_THREADS or all cores.
+
+    Raises DTypeError for what is no whole number, and EinloomError for one out of range.
+    """
+    if threads is not None:
+        try:
+            threads = index(threads)
+        except TypeError:
+            raise DTypeError(
+                f"the number of threads is {threads!r}, not a whole number",
+                suggestion="give one from 1 on, or None for the default",
+            ) from None
     from einloom.backends.cpu.threads import shared_pool
 
     shared_pool().set_num_threads(threads)

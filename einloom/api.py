@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from numbers import Real
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,9 @@ from einloom.options import current
 
 if TYPE_CHECKING:
     from einloom.executable import Executable
-    from einloom.passes import Context, Pipeline
+    from einloom.passes import Context, Pass, Pipeline
+
+    Passes = str | Pipeline | Iterable[Pass | str]
 
 TARGETS = ("cpu",)
 _PROGRAM = re.compile(r"\s*(#[^\n]*\n\s*)*(program|fn|monoid)\s+[\w`]")
@@ -64,16 +67,25 @@ def parse(text: str | bytes) -> Module:
     from einloom.ir.text import parse as parse_text
     from einloom.ir.verify import verify
 
+    if not isinstance(text, str | bytes):
+        raise ParseError(
+            f"parse takes the text of a program, not a value of type {type(text).__name__}",
+            suggestion="read a file by load(path)",
+        )
     module = parse_text(text)
     verify(module)
     return module
 
 
-def load(path: str | Path) -> Module:
-    """The module in a file (UTF-8), verified."""
+def load(path: str | PathLike[str]) -> Module:
+    """The module in a file (UTF-8), verified. Raises EinloomError for one it cannot read."""
     from einloom.ir.text import load as load_text
     from einloom.ir.verify import verify
 
+    if not isinstance(path, str | PathLike):
+        raise ParseError(
+            f"load takes the path of a file, not a value of type {type(path).__name__}"
+        )
     module = load_text(path)
     verify(module)
     return module
@@ -91,14 +103,19 @@ def interpret(
     """
     from einloom.ir.interpret import interpret as run
 
+    if not isinstance(module, Module):
+        raise ParseError(
+            f"interpret takes a module, not a value of type {type(module).__name__}",
+            suggestion="read one by parse(text) or load(path)",
+        )
     return run(module, arrays, calls=calls)
 
 
 def compile(
-    program: Module | str | Path,
+    program: Module | str | PathLike[str],
     *operands: Any,
     target: str = "cpu",
-    pipeline: str | Pipeline | None = None,
+    pipeline: Passes | None = None,
     strict: bool | None = None,
     semiring: Any = None,
     optimize: Any = "auto",
@@ -107,14 +124,16 @@ def compile(
 ) -> Executable:
     """Compile a module, a program text, a path of one, or an einsum spec.
 
-    A spec needs its operands, as arrays or `TensorSpec`s; their dtypes are compiled in, their
-    shapes only guide decisions. `pipeline` replaces the target's default. `extents` are likely
-    sizes of a program's symbols. Raises EinloomError, and TypeError for an unknown option.
+    A string that ends in `.ein` is a path. A spec needs its operands, as arrays or `TensorSpec`s;
+    their dtypes are compiled in, their shapes only guide decisions. `pipeline` replaces the
+    target's default: a `Pipeline`, its text, or a list of passes and texts. `extents` are likely
+    sizes of a program's symbols. `memory_limit`: elements that an intermediate may have, or
+    `"max_input"`. Raises EinloomError, and TypeError for an unknown option.
     """
     check_target(target)
     module = as_module(program, operands, semiring)
     hints = dict(extents or {})
-    if isinstance(program, str) and not _PROGRAM.match(program):
+    if is_spec(program):
         hints.update(_hints(module, operands))
     return compile_module(
         module,
@@ -134,9 +153,30 @@ def check_target(target: str) -> None:
         )
 
 
-def as_module(program: Module | str | Path, operands: tuple[Any, ...], semiring: Any) -> Module:
+def is_spec(program: Any) -> bool:
+    """Whether this is an einsum spec: a string that is neither a program nor the path of one."""
+    return isinstance(program, str) and not _PROGRAM.match(program) and not _is_path(program)
+
+
+def _is_path(program: Any) -> bool:
+    if isinstance(program, str):
+        # `...ein` ends a spec whose result has the labels e, i and n
+        named = program.endswith(".ein") and not program.endswith("...ein")
+        return named and not _PROGRAM.match(program)
+    return isinstance(program, PathLike)
+
+
+def as_module(
+    program: Module | str | PathLike[str], operands: tuple[Any, ...], semiring: Any
+) -> Module:
     """The module that `compile` was given, in whatever form."""
-    if isinstance(program, Module | Path) or _PROGRAM.match(program):
+    if not isinstance(program, Module | str | PathLike):
+        raise ParseError(
+            "compile takes a module, a program text, a path or an einsum spec, "
+            f"not a value of type {type(program).__name__}",
+            suggestion="for example compile('ij,jk->ik', a, b), or compile(load('softmax.ein'))",
+        )
+    if isinstance(program, Module) or not is_spec(program):
         if operands or semiring is not None:
             raise ParseError(
                 "operands and semiring go with an einsum spec, not with a program",
@@ -147,11 +187,12 @@ def as_module(program: Module | str | Path, operands: tuple[Any, ...], semiring:
 
             verify(program)
             return program
-        return load(program) if isinstance(program, Path) else parse(program)
+        return load(program) if _is_path(program) else parse(str(program))
     from einloom.frontend.einsum.parse import parse_spec
     from einloom.frontend.einsum.program import to_module
     from einloom.frontend.einsum.semiring import find_semiring
 
+    assert isinstance(program, str)
     specs = [operand_spec(operand) for operand in operands]
     spec = parse_spec(program, [len(s.shape) for s in specs])
     binding = spec.bind([s.shape for s in specs])
@@ -213,6 +254,22 @@ def contract_options(optimize: Any, memory_limit: Any) -> dict[str, Any]:
     return found
 
 
+def read_memory_limit(limit: Any) -> int | str | None:
+    """The `memory_limit` of an einsum: elements, at least 1, or `"max_input"`, or None.
+
+    Raises ParseError for anything else.
+    """
+    if limit is None or (isinstance(limit, str) and limit == "max_input"):
+        return limit
+    number = isinstance(limit, Real) and not isinstance(limit, bool)
+    if not number or not limit >= 0:  # which not-a-number is not either
+        raise ParseError(
+            f"memory_limit is {limit!r}",
+            suggestion="give the elements that an intermediate may have, or 'max_input'",
+        )
+    return None if limit == float("inf") else max(1, int(limit))
+
+
 def new_context(strict: bool | None, extents: Mapping[str, int]) -> Context:
     from einloom.backends.cost import MachineModel
     from einloom.passes import Context
@@ -228,7 +285,7 @@ def compile_module(
     module: Module,
     *,
     target: str = "cpu",
-    pipeline: str | Pipeline | None = None,
+    pipeline: Passes | None = None,
     strict: bool | None = None,
     extents: Mapping[str, int] | None = None,
     optimize: Any = "auto",
@@ -240,10 +297,13 @@ def compile_module(
     from einloom.passes.base import AfterPass, Event
 
     check_target(target)
+    memory_limit = read_memory_limit(memory_limit)
     if pipeline is None:
         pipeline = default_pipeline(target, optimize, memory_limit)
     elif isinstance(pipeline, str):
         pipeline = Pipeline.parse(pipeline)
+    elif not isinstance(pipeline, Pipeline):
+        pipeline = Pipeline(pipeline)
     context = new_context(strict, extents or {})
     stages: dict[str, Module] = {"input": module}
 
@@ -255,6 +315,8 @@ def compile_module(
 
     context.listeners = (listen, *debug_listeners())
     final = pipeline.run(module, context)
-    executable = Executable(final, stages=stages, notes=context.notes, strict=context.strict)
+    executable = Executable(
+        final, stages=stages, notes=context.notes, strict=context.strict, extents=extents
+    )
     debug_code(executable)
     return executable

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from einloom.cache import memory_cache
+from einloom.calls.operands import OutputError
 from einloom.ir.binding import bind
-from einloom.ir.errors import ShapeError, UnsupportedError
+from einloom.ir.errors import DTypeError, RangeError, ShapeError, UnsupportedError
 from einloom.ir.infer import infer
+from einloom.ir.names import counted
 from einloom.ir.program import Module
 from einloom.ir.promotion import numpy_dtype
 from einloom.ir.quantized import (
@@ -26,7 +28,7 @@ from einloom.kernels import LayoutClass, kernels_for, layout_class, lowered, run
 
 if TYPE_CHECKING:
     from einloom.backends.cost import StatementCost
-    from einloom.backends.cpu.launcher import Prepared
+    from einloom.backends.cpu.launcher import IndexFault, Prepared
     from einloom.ir.loops import LoopProgram
     from einloom.report import Report
 
@@ -50,6 +52,7 @@ class Executable:
 
     Machine code is made once per layout class of the operands (`layout_class`), for any
     extents. Executables may be called from many threads at once, and they pickle.
+    `extents` are the likely sizes of symbols that it was compiled for.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Executable:
         stages: Mapping[str, Module] | None = None,
         notes: Sequence[Any] = (),
         strict: bool = False,
+        extents: Mapping[str, int] | None = None,
     ) -> None:
         from einloom.ir.constants import constant_arrays
 
@@ -66,6 +70,7 @@ class Executable:
         self.stages = dict(stages or {"final": module})
         self.notes = tuple(notes)
         self.strict = strict
+        self.extents = dict(extents or {})
         self._native = unpacked(module)
         self._inference = infer(module)
         self._constants: dict[str, Array] = constant_arrays(module)
@@ -80,7 +85,14 @@ class Executable:
                 )
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (self.module, self.stages, self.strict)
+        return _rebuild, (self.module, self.stages, self.notes, self.strict, self.extents)
+
+    def __repr__(self) -> str:
+        inputs = ", ".join(
+            f"{name}: {'extent' if type_ is None else type_}" for name, type_ in self.inputs.items()
+        )
+        outputs = ", ".join(f"{name}: {type_}" for name, type_ in self.outputs.items())
+        return f"<Executable {self.module.name}({inputs}) -> ({outputs})>"
 
     @property
     def inputs(self) -> dict[str, TensorType | None]:
@@ -102,8 +114,8 @@ class Executable:
         names = list(self.inputs)
         if len(arrays) != len(names):
             raise ShapeError(
-                f"{self.module.name} takes {len(names)} inputs ({', '.join(names)}), "
-                f"{len(arrays)} are given"
+                f"{self.module.name} takes {counted(len(names), 'input')} ({', '.join(names)}), "
+                f"{len(arrays)} {'is' if len(arrays) == 1 else 'are'} given"
             )
         results = self.run(dict(zip(names, arrays, strict=True)))
         values = tuple(results[name] for name in self.module.outputs)
@@ -116,7 +128,20 @@ class Executable:
         bound = bind(self.module, arrays)
         tensors = {**self._decoded(bound.arrays), **self._constants}
         prepared = self.prepared(tensors, bound.symbols)
-        return run_prepared(prepared, tensors, self.module.outputs)
+        from einloom.backends.cpu.launcher import IndexFault
+
+        try:
+            return run_prepared(prepared, tensors, self.module.outputs)
+        except IndexFault as fault:
+            raise self._own_fault(fault, tensors) from None
+
+    def _own_fault(self, fault: IndexFault, tensors: Mapping[str, Array]) -> RangeError:
+        """The fault with the text of this program: equal programs at other places share code."""
+        layouts = {name: layout_class(array) for name, array in tensors.items()}
+        for site in lowered(self._native, layouts, self.strict).faults:
+            if (site.function, site.number) == (fault.function, fault.number):
+                return RangeError(fault.filled(site.message))
+        return RangeError(str(fault))
 
     def _decoded(self, arrays: Mapping[str, Array | QuantizedArray]) -> dict[str, Array]:
         """The operands of the kernels: quantized inputs as what the program reads of them."""
@@ -178,20 +203,26 @@ class Executable:
         return str(self.stages[stage])
 
     def cost(self, extents: Mapping[str, int] | None = None) -> list[StatementCost]:
-        """Predicted operations, bytes and seconds of each statement, for extents of symbols."""
+        """Predicted operations, bytes and seconds of each statement.
+
+        `extents` are sizes of symbols; those it was compiled for stand in for what is not given.
+        """
         from einloom.backends.cost import MachineModel, cost_of
 
         return cost_of(self.module, self.sizes(extents), MachineModel())
 
     def explain(self, extents: Mapping[str, int] | None = None) -> Report:
-        """Work, decisions of the passes, loop orders and storage, as tables; `str` prints it."""
+        """Work, decisions of the passes, loop orders and storage, as tables; `str` prints it.
+
+        `extents` as for `cost`.
+        """
         from einloom.explanation import explain
 
         return explain(self, self.sizes(extents))
 
     def sizes(self, extents: Mapping[str, int] | None) -> dict[str, int]:
-        """An extent for every symbol: as given, or `DEFAULT_EXTENT`."""
-        given = dict(extents or {})
+        """An extent for every symbol: as given, as compiled for, or `DEFAULT_EXTENT`."""
+        given = {**self.extents, **(extents or {})}
         return {name: given.get(name, DEFAULT_EXTENT) for name in self._inference.symbols}
 
     def llvm(self, optimized: bool = False) -> str:
@@ -217,17 +248,33 @@ def _strided_example(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     return np.lib.stride_tricks.as_strided(np.empty(2, dtype), shape, strides)
 
 
-def _rebuild(module: Module, stages: Mapping[str, Module], strict: bool) -> Executable:
-    return Executable(module, stages=stages, strict=strict)
+def _rebuild(
+    module: Module,
+    stages: Mapping[str, Module],
+    notes: Sequence[Any],
+    strict: bool,
+    extents: Mapping[str, int],
+) -> Executable:
+    return Executable(module, stages=stages, notes=notes, strict=strict, extents=extents)
 
 
 def _write(out: Any, values: tuple[Array, ...], names: Sequence[str]) -> tuple[Array, ...]:
-    targets = out if isinstance(out, tuple) else (out,)
+    targets = tuple(out) if isinstance(out, tuple | list) else (out,)
     if len(targets) != len(values):
-        raise ShapeError(f"out has {len(targets)} arrays, the program {len(values)} results")
+        raise ShapeError(
+            f"out has {counted(len(targets), 'array')}, "
+            f"the program {counted(len(values), 'result')}"
+        )
     for target, value, name in zip(targets, values, names, strict=True):
+        if not isinstance(target, np.ndarray):
+            raise DTypeError(f"out for {name} is a {type(target).__name__}, not an array")
         if target.shape != value.shape:
             raise ShapeError(f"out for {name} has shape {target.shape}, not {value.shape}")
+        if not np.can_cast(value.dtype, target.dtype, "safe"):
+            raise DTypeError(f"out for {name} is {target.dtype}, the result is {value.dtype}")
+        if not target.flags.writeable:
+            raise OutputError(f"out for {name} is read-only")
+    for target, value in zip(targets, values, strict=True):
         np.copyto(target, value, casting="safe")
     return targets
 

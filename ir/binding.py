@@ -15,6 +15,7 @@ from einloom.ir.casting import cast
 from einloom.ir.errors import DTypeError, EinloomError, Location, RangeError, ShapeError
 from einloom.ir.expressions import Expression, Symbol
 from einloom.ir.infer import Inference, infer
+from einloom.ir.names import counted
 from einloom.ir.program import Input, Module
 from einloom.ir.promotion import from_numpy, numpy_dtype
 from einloom.ir.quantized import QuantizedArray, check_quantized
@@ -44,8 +45,8 @@ def bind(module: Module, arrays: Mapping[str, object]) -> Bound:
     must have the declared dtype; Python numbers and lists are converted where their values
     fit (floats round). Raises ShapeError, DTypeError or RangeError.
     """
-    inference = infer(module)
     _check_names(module, arrays)
+    inference = infer(module)
     values: dict[str, Array | QuantizedArray] = {}
     sizes: dict[str, tuple[int, str]] = {}
     for item in module.inputs:
@@ -71,6 +72,12 @@ def bind(module: Module, arrays: Mapping[str, object]) -> Bound:
 
 def _check_names(module: Module, arrays: Mapping[str, object]) -> None:
     names = [item.name for item in module.inputs]
+    if not isinstance(arrays, Mapping):
+        named = ", ".join(f"{name!r}: {name}" for name in names)
+        raise DTypeError(
+            f"inputs are given by name, not as a value of type {type(arrays).__name__}",
+            suggestion=f"pass a dictionary: {{{named}}}",
+        )
     takes = f"the program takes {', '.join(names)}" if names else "the program takes no inputs"
     for name in arrays:
         if name not in names:
@@ -211,7 +218,7 @@ def _check_rank(item: Input, type_: TensorType, shape: tuple[int, ...]) -> None:
     if len(shape) != len(type_.ranks):
         wanted = ", ".join(rank.name for rank in type_.ranks)
         raise ShapeError(
-            f"{item.name} takes {len(type_.ranks)} ranks [{wanted}], "
+            f"{item.name} takes {counted(len(type_.ranks), 'rank')} [{wanted}], "
             f"the array has {len(shape)}: shape {shape}",
             location=item.location,
         )

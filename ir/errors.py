@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from functools import cached_property
 
 WINDOW = 100  # columns of source shown around a caret
+LONGEST_WORD = 400
+"""Characters; a longer word of a message is shown without its middle."""
+LONGEST_LINE = 1000
+"""Characters; likewise for a line of a message."""
+_LONG_WORD = re.compile(rf"\S{{{LONGEST_WORD + 1},}}")
+
+
+def shortened(text: str) -> str:
+    """A message without the middles of its longest words and lines: a name may have megabytes."""
+    if len(text) <= LONGEST_WORD:
+        return text
+    text = _LONG_WORD.sub(lambda found: _without_middle(found.group(), LONGEST_WORD), text)
+    return "\n".join(_without_middle(line, LONGEST_LINE) for line in text.split("\n"))
+
+
+def _without_middle(text: str, length: int) -> str:
+    if len(text) <= length:
+        return text
+    half = (length - 3) // 2
+    return f"{text[:half]}...{text[-half:]}"
 
 
 @dataclass(frozen=True)
@@ -77,7 +98,7 @@ class Diagnostic:
             lines = [f"{self.location}: {self.message}", self.location.snippet()]
         if self.suggestion:
             lines.append(f"  hint: {self.suggestion}")
-        return "\n".join(lines)
+        return shortened("\n".join(lines))
 
 
 class EinloomError(Exception):

@@ -7,8 +7,9 @@ f16 and bf16 expressions are *computed* in f32 and rounded where they are stored
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, reduce
 from typing import Any
 
 import numpy as np
@@ -115,6 +116,20 @@ def promote(a: DType, b: DType) -> DType:
     if other.is_integer or other.kind == BOOL:
         return bf16
     return other
+
+
+def promote_all(dtypes: Iterable[DType]) -> DType:
+    """The dtype that values of all of `dtypes` are computed in, whatever their order.
+
+    Promotion by pairs depends on it: i8 and u16 meet in i32, and with c64 that gives c128, but all
+    three fit c64.
+    """
+    distinct = list(dict.fromkeys(dtypes))
+    plain = [d for d in distinct if isinstance(d, Scalar) and d != bf16]
+    if len(plain) < 2:
+        return reduce(promote, distinct)
+    joined: DType = from_numpy(np.result_type(*(numpy_dtype(d) for d in plain)))
+    return reduce(promote, [d for d in distinct if d not in plain], joined)
 
 
 def promote_typings(a: Typing, b: Typing) -> Typing:

@@ -73,8 +73,17 @@ class Pipeline:
         self, passes: Iterable[Pass | str] = (), *, constraints: Sequence[Constraint] = ORDER
     ) -> None:
         """Take passes, or texts that each name one or more. Raises PassError."""
+        if isinstance(passes, str) or not isinstance(passes, Iterable):
+            raise PassError(
+                f"a pipeline is made of a list of passes, not of type {type(passes).__name__}",
+                suggestion="read a text by Pipeline.parse(text)",
+            )
         found: list[Pass] = []
         for item in passes:
+            if not isinstance(item, str | Pass):
+                raise PassError(
+                    f"{item!r} is no pass", suggestion="give passes, or texts such as 'simplify'"
+                )
             found += parse_passes(item, registry()) if isinstance(item, str) else [item]
         check_order([p.name for p in found], constraints)
         _check_levels(found)
@@ -86,6 +95,11 @@ class Pipeline:
 
         `known`: the passes that may be named, all that Einloom has by default.
         """
+        if not isinstance(text, str):
+            raise PassError(
+                f"Pipeline.parse reads a text, not a value of type {type(text).__name__}",
+                suggestion="make a list of passes a pipeline by Pipeline([...])",
+            )
         return cls(parse_passes(text, registry() if known is None else known))
 
     def __str__(self) -> str:
@@ -126,6 +140,11 @@ class Pipeline:
         Raises PassError for a name that is not in this pipeline, InternalPassError when a pass
         fails or breaks the module, and any other EinloomError as the pass raised it.
         """
+        if not isinstance(module, Node):
+            raise PassError(
+                f"a pipeline runs on a module, not on a value of type {type(module).__name__}",
+                suggestion="read a program by einloom.parse(text) or einloom.load(path)",
+            )
         context = Context() if context is None else context
         for name in ([] if stop_after is None else [stop_after], disable):
             for each in name:

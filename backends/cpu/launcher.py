@@ -46,6 +46,22 @@ class Storage:
     dtype: np.dtype[Any]
 
 
+class IndexFault(RangeError):
+    """A kernel stopped at an index outside its tensor: which function, and which of its checks.
+
+    The text is that of the program that was compiled first; a later one that is equal up to its
+    locations shares the code.
+    """
+
+    def __init__(self, function: str, number: int, text: str, value: int, limit: int) -> None:
+        self.function, self.number = function, number
+        self.value, self.limit = value, limit
+        super().__init__(self.filled(text))
+
+    def filled(self, text: str) -> str:
+        return text.replace("{value}", str(self.value)).replace("{limit}", str(self.limit))
+
+
 class Kernels:
     """The native functions of one program."""
 
@@ -102,6 +118,7 @@ class Prepared:
             slices = 1 if launch.slices is None else evaluate(launch.slices, symbols)
             self.calls.append(
                 _Call(
+                    launch.function,
                     kernels.functions[launch.function],
                     tuple(offsets),
                     (ctypes.c_void_p * max(1, len(offsets))),
@@ -128,6 +145,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class _Call:
+    name: str
     function: Any
     offsets: tuple[tuple[int, int], ...]
     pointers: Any
@@ -156,9 +174,7 @@ class _Call:
         if status < 0:
             raise BackendError("out of memory for a kernel's workspace")
         if status:
-            message = self.faults[status - 1]
-            message = message.replace("{value}", str(fault[0])).replace("{limit}", str(fault[1]))
-            raise RangeError(message)
+            raise IndexFault(self.name, status, self.faults[status - 1], fault[0], fault[1])
 
 
 def _contiguous(array: Array) -> tuple[int, ...]:

@@ -20,13 +20,13 @@ from einloom.frontend.einsum.semiring import SUM_PRODUCT
 from einloom.frontend.einsum.spec import Binding, Spec
 from einloom.frontend.einsum.views import is_view, view_of
 from einloom.ir.errors import DTypeError, ShapeError
-from einloom.ir.promotion import from_numpy, numpy_dtype, promote
-from einloom.ir.types import DType, Scalar
+from einloom.ir.promotion import from_numpy, numpy_dtype, promote_all
+from einloom.ir.types import Scalar
 from einloom.kernels import LayoutClass
 
 Array = np.ndarray[Any, Any]
 
-MOST_FACTORS = 32
+MOST_FACTORS = 16
 """Beyond this many operands a contraction runs step by step, through the plans of its steps."""
 
 
@@ -136,10 +136,7 @@ def common_dtype(
     dtypes: Sequence[Scalar], given: Sequence[np.dtype[Any]], request: Request
 ) -> Scalar:
     """The dtype that operands are converted to. Raises DTypeError where `casting` forbids it."""
-    common: DType = from_numpy(request.dtype) if request.dtype is not None else dtypes[0]
-    if request.dtype is None:
-        for other in dtypes[1:]:
-            common = promote(common, other)
+    common = promote_all(dtypes) if request.dtype is None else from_numpy(request.dtype)
     assert isinstance(common, Scalar)
     # Promotion converts safely; only a dtype that was asked for, or a strict rule, can fail.
     if request.dtype is not None or request.casting in ("no", "equiv"):

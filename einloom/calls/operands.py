@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from einloom.ir.promotion import (
     Typing,
     from_numpy,
     numpy_dtype,
-    promote,
+    promote_all,
     promote_typings,
     value_typing,
 )
@@ -189,7 +188,7 @@ def typed_operands(
     if not any(weak):
         return tuple(arrays)
     strong = [from_numpy(a.dtype) for a, w in zip(arrays, weak, strict=True) if not w]
-    joined = Typing(reduce(promote, strong)) if strong else Typing(bool_, weak=True)
+    joined = Typing(promote_all(strong)) if strong else Typing(bool_, weak=True)
     for array, is_weak in zip(arrays, weak, strict=True):
         if is_weak:
             joined = promote_typings(joined, value_typing(array.item()))

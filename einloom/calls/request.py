@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from einloom.api import check_target, find_dtype
+import numpy as np
+
+from einloom.api import check_target, find_dtype, read_memory_limit
 from einloom.frontend.einsum.memory_order import checked_order
 from einloom.frontend.einsum.semiring import SUM_PRODUCT, Semiring, find_semiring
 from einloom.ir.errors import EinloomError, ParseError
@@ -80,15 +82,9 @@ def read_request(
     if casting not in CASTINGS:
         raise ParseError(f"unknown casting {casting!r}", suggestion=f"one of {', '.join(CASTINGS)}")
     method, path, limit = read_optimize(optimize)
-    if memory_limit is None:
-        memory_limit = limit
-    elif not _is_count(memory_limit) and memory_limit != "max_input":
-        raise ParseError(
-            f"memory_limit is {memory_limit!r}",
-            suggestion="give the elements that an intermediate may have, or 'max_input'",
-        )
+    memory_limit = limit if memory_limit is None else read_memory_limit(memory_limit)
     return Request(
-        dtype=None if dtype is None else find_dtype(dtype),
+        dtype=None if dtype is None else read_dtype(dtype),
         order=checked_order(order),
         casting=casting,
         semiring=find_semiring(semiring),
@@ -98,6 +94,19 @@ def read_request(
         memory_limit=max(1, int(memory_limit)) if _is_count(memory_limit) else memory_limit,
         strict=strict,
     )
+
+
+def read_dtype(dtype: Any) -> np.dtype[Any]:
+    """A dtype as NumPy reads it, so that `"i8"` has eight bytes; else one of the IR, as `"f32"`.
+
+    Raises DTypeError for one that is neither, or that kernels do not compute with.
+    """
+    if isinstance(dtype, str):
+        try:
+            dtype = np.dtype(dtype)
+        except TypeError:
+            return find_dtype(dtype)
+    return find_dtype(dtype)
 
 
 def read_optimize(optimize: Any) -> tuple[str, Path | None, int | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -16,6 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from einloom.cli.failures import Task, guarded
     from einloom.cli.terminal import Terminal
 
+    open_closed_streams()
     words = list(sys.argv[1:] if argv is None else argv)
     parser = new_parser()
     if not words:
@@ -32,6 +34,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     task = Task(terminal, tuple(words))
     return guarded(work, task)
+
+
+def open_closed_streams() -> None:
+    """Stand in for standard streams that the caller closed (`>&-`): Python leaves None there."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+            setattr(sys, name, nowhere)
 
 
 __all__ = ["main"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from einloom.cli.arguments import Commands, add_command
@@ -58,8 +59,18 @@ def disk_rows(disk: DiskInfo) -> list[tuple[Cell, ...]]:
 
     return [
         ("folder", str(disk.folder) if disk.folder else "none"),
-        ("state", disk.reason or "in use"),
+        ("state", _state(disk)),
         ("entries", str(disk.entries)),
         ("size", Quantity(disk.bytes, "bytes")),
         ("limit", Quantity(disk.limit_bytes, "bytes")),
     ]
+
+
+def _state(disk: DiskInfo) -> str:
+    """Why the folder is out of use; one that is not there yet may be impossible to make."""
+    if disk.reason is not None or disk.folder is None or disk.folder.exists():
+        return disk.reason or "in use"
+    nearest = next(parent for parent in disk.folder.parents if parent.exists())
+    if os.access(nearest, os.W_OK | os.X_OK):
+        return "in use"
+    return f"cannot make {disk.folder}: {nearest} is read-only"

@@ -117,8 +117,5 @@ def settings_table(faults: list[str]) -> Table:
             read()
         except EinloomError as error:
             faults.append(str(error))
-    rows = tuple(
-        (v.name, v.value or f"unset: {v.default}", v.meaning)
-        for v in config.VARIABLES
-    )
+    rows = tuple((v.name, v.value or f"unset: {v.default}", v.meaning) for v in config.VARIABLES)
     return Table("settings", ("variable", "value", "meaning"), rows)

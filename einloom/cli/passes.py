@@ -47,7 +47,7 @@ def execute(arguments: Namespace, task: Task) -> int:
     known = {cls.name: cls for cls in ALL_PASSES}
     if arguments.name not in known:
         raise unknown_pass(arguments.name, list(known))
-    task.terminal.line(manual(known[arguments.name]))
+    task.terminal.prose(manual(known[arguments.name]))
     return 0
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import textwrap
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
+
+from einloom.ir.errors import shortened
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,6 +20,8 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS = 2.0
 """Work that takes longer shows that it goes on."""
 
+CODE_INDENT = 4
+_LABEL = re.compile(r"\w+:(\s|$)")  # `level: program`, `Source: ...` begin lines of their own
 _PROGRAM_STYLES = (
     (r"#[^\n]*", "bright_black"),
     (r"\b(program|fn|monoid|kernel|mapping|layout|scan|from|until|down|call|const|where|if|else)\b",
@@ -56,7 +62,7 @@ class Terminal:
 
     def error(self, text: str) -> None:
         """What went wrong, on standard error."""
-        self._say("error: ", "bold red", text)
+        self._say("error: ", "bold red", shortened(text))
 
     def _say(self, mark: str, style: str, text: str) -> None:
         sys.stdout.flush()  # so that both streams of one terminal keep their order
@@ -80,6 +86,10 @@ class Terminal:
         console = _console(stream)
         for table in whole.tables:
             console.print(_drawn(table))
+
+    def prose(self, text: str) -> None:
+        """Sentences: for a person, paragraphs are filled to the width of the terminal."""
+        self.line(_filled(text, _console(sys.stdout).width) if self.for_people else text)
 
     def code(self, text: str, language: str) -> None:
         """IR (`language` "ein") or what LLVM prints ("llvm", "gas"), coloured for a person."""
@@ -128,6 +138,36 @@ class Terminal:
             with lock:
                 done = True
                 status.stop()
+
+
+def _filled(text: str, width: int) -> str:
+    """Text with the lines of each paragraph joined and broken anew, indented as they were.
+
+    A line that is indented unlike the one before it begins a paragraph of its own, and one that is
+    indented by four is code and stays as it is.
+    """
+    paragraphs: list[tuple[str, str]] = []
+    for line in text.split("\n"):
+        words = line.strip()
+        indent = line[: len(line) - len(line.lstrip())]
+        joins = words and paragraphs and paragraphs[-1][1] and paragraphs[-1][0] == indent
+        if joins and len(indent) < CODE_INDENT and not _LABEL.match(words):
+            paragraphs[-1] = (indent, f"{paragraphs[-1][1]} {words}")
+        else:
+            paragraphs.append((indent, words))
+    return "\n".join(
+        indent + words
+        if len(indent) >= CODE_INDENT
+        else textwrap.fill(
+            words,
+            max(width, 40),
+            initial_indent=indent,
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for indent, words in paragraphs
+    )
 
 
 def _console(stream: TextIO) -> Console:

@@ -8,11 +8,11 @@ from functools import reduce
 
 from einloom.frontend.einsum.semiring import SUM_PRODUCT, Semiring
 from einloom.frontend.einsum.spec import Label, Spec
-from einloom.ir.expressions import Access, Cast, Expression, Index, Literal, Symbol
+from einloom.ir.expressions import Access, Apply, Cast, Expression, Index, Literal, Symbol
 from einloom.ir.names import unique_name
-from einloom.ir.ops import apply
+from einloom.ir.ops import apply, is_flat
 from einloom.ir.program import Bound, Einsum, Input, Module, Reduction, Target
-from einloom.ir.promotion import promote
+from einloom.ir.promotion import promote_all
 from einloom.ir.types import DType, Rank, TensorType
 
 RESULT = "result"
@@ -49,7 +49,7 @@ def to_module(
     rank k of the program's result is rank `order[k]` of the spec's output; `operand_orders` does
     the same for operands.
     """
-    common = dtype if dtype is not None else reduce(promote, dtypes)
+    common = dtype if dtype is not None else promote_all(dtypes)
     names = _index_names(spec)
     symbols = _symbols(spec, names)
     stored = [
@@ -77,11 +77,18 @@ def to_module(
     statement = Einsum(
         (Target(RESULT),),
         tuple(names[label] for label in output),
-        apply(semiring.product, *factors),
+        _product(semiring.product, factors),
         (Reduction(semiring.reducer, reduced),) if reduced else (),
         bounds=bounds,
     )
     return Module("einsum", inputs, (RESULT,), (statement,), semiring.definitions)
+
+
+def _product(op: str, factors: Sequence[Expression]) -> Expression:
+    """The factors under an operation of any number of arguments, or of two, from the left."""
+    if is_flat(op):
+        return apply(op, *factors)
+    return reduce(lambda left, right: Apply(op, (left, right)), factors)
 
 
 def symbol_names(spec: Spec) -> dict[Label, str]:

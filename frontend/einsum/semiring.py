@@ -39,6 +39,20 @@ NAMED: dict[str, Semiring] = {
 """Semirings by name. `tropical` is not among them: authors disagree whether it is min or max."""
 
 
+SPOKEN = {
+    "reducer": {"plus": "sum", "add": "sum", "+": "sum", "times": "prod", "mul": "prod",
+                "*": "prod", "or": "any", "and": "all"},
+    "operation": {"plus": "add", "sum": "add", "times": "mul", "prod": "mul", "product": "mul",
+                  "any": "or", "all": "and"},
+}  # fmt: skip
+"""What else people call reducers and operations, for hints."""
+
+_EXAMPLES = {
+    "reducer": f"reducers: {', '.join(MONOIDS)}",
+    "operation": "an operation of two operands, such as '+', '*', 'min', 'max', 'and'",
+}
+
+
 def define_semiring(reducer: str, product: str, definitions: str = "") -> Semiring:
     """A semiring from names, and from definitions in the program language.
 
@@ -57,10 +71,11 @@ def define_semiring(reducer: str, product: str, definitions: str = "") -> Semiri
     product = INFIX[product].name if product in INFIX else product
     for name, known, noun in ((reducer, MONOIDS, "reducer"), (product, OPS, "operation")):
         if name not in known and name not in names:
-            near = get_close_matches(name, [*known, *names], 1)
+            spoken = SPOKEN[noun].get(name)
+            near = [spoken] if spoken else get_close_matches(name, [*known, *names], 1)
             raise ParseError(
                 f"unknown {noun} {name!r} in a semiring",
-                suggestion=f"did you mean {near[0]!r}?" if near else None,
+                suggestion=f"did you mean {near[0]!r}?" if near else _EXAMPLES[noun],
             )
     return Semiring(reducer, product, found)
 

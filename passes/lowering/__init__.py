@@ -22,9 +22,8 @@ from einloom.passes.lowering.function import (
 )
 from einloom.passes.lowering.kernels import lower_kernel
 from einloom.passes.lowering.nests import Nest
-from einloom.passes.lowering.scans import lower_scan, rings
+from einloom.passes.lowering.scans import counters, lower_scan, rings
 from einloom.passes.lowering.spine import Refusal, spine_of
-from einloom.passes.lowering.values import steps_tensor
 
 
 def lower(
@@ -47,7 +46,7 @@ def lower(
         monoids_of(module),
         rings(module, inference),
         strict,
-        frozenset(steps_tensor(s) for s in inference.states.values() if s.until is not None),
+        counters(inference),
     )
     work = _Program(module, context)
     for statement in module.body:
@@ -133,7 +132,7 @@ class _Program:
             if name in self.context.rings:
                 extents = (Literal(self.context.rings[name]), *extents[1:])
             found.append(Storage(name, type_.dtype, extents))
-        found.extend(Storage(name, i64, ()) for name in sorted(self.context.counters))
+        found.extend(Storage(name, i64, ()) for name in self.context.counters.values())
         return found
 
 

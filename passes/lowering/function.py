@@ -28,7 +28,8 @@ class ProgramContext:
     """What all functions of one program share.
 
     `rings`: scan states of which only the last few iterations are kept, with their count.
-    `counters`: rank-0 tensors that hold how many iterations a scan with `until` executed.
+    `counters`: by first state, the rank-0 tensor that holds how many iterations a scan with
+    `until` executed.
     """
 
     inference: Inference
@@ -37,12 +38,15 @@ class ProgramContext:
     monoids: Mapping[str, Monoid]
     rings: Mapping[str, int]
     strict: bool = False
-    counters: frozenset[str] = frozenset()
+    counters: Mapping[str, str] = field(default_factory=dict)
 
     def type_of(self, tensor: str) -> TensorType:
-        if tensor in self.counters:
+        if tensor in self.counters.values():
             return TensorType(i64)
         return self.inference.tensors[tensor]
+
+    def counter_of(self, scan: Scan) -> str:
+        return self.counters[scan.initial[0].targets[0].name]
 
     def components(self, tensor: str) -> tuple[DType, ...]:
         """The dtypes of a tensor's buffers: several when its dtype is a tuple."""

@@ -6,19 +6,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from einloom.ir import extents as ext
+from einloom.ir.definitions import inline
 from einloom.ir.expressions import Access, Apply, Cast, Expression, Index, Literal, Local
 from einloom.ir.infer import EinsumTyping
 from einloom.ir.loops import Carried, For, If, Let, LoopStatement, Store
 from einloom.ir.ops import MONOIDS, apply
 from einloom.ir.program import Einsum, Reduction
 from einloom.ir.promotion import Typing
+from einloom.ir.ranges import conjuncts
 from einloom.ir.types import DType, bool_
 from einloom.ir.typing import Lookup, body_typings
 from einloom.passes.lowering.blocks import blocked
 from einloom.passes.lowering.folds import Fold
 from einloom.passes.lowering.function import FunctionBuilder, Place
-from einloom.passes.lowering.order import choose_order, plain_indices
-from einloom.passes.lowering.scatters import fill, scatter
+from einloom.passes.lowering.order import choose_order, is_exchangeable, plain_indices
+from einloom.passes.lowering.regions import fill, inside, is_single, needs_fill, unproved
+from einloom.passes.lowering.scatters import scatter
 from einloom.passes.lowering.values import (
     Values,
     checked_index,
@@ -52,22 +55,26 @@ class Nest:
         lookup = Lookup(context.inference.tensors, set(), context.functions, context.monoids)
         self.typings = body_typings(self.statement, lookup)
         self.scatters = not self.covers()
+        self.fills = needs_fill(self)
+        self.sliced = self.sliced and not self.fills
         self.order = choose_order(self.statement, self.typing, context, may_block=self.may_block())
 
     # -- properties
 
     def covers(self) -> bool:
         """Whether each cell is written by exactly one iteration of the result's indices."""
-        own = set(self.typing.own_indices())
-        varying = [e for e in self.statement.indices if own & set(ext.indices_in(e))
-                   or ext.reads_tensor(e)]  # fmt: skip
+        varying = [e for k, e in enumerate(self.statement.indices) if not is_single(self, k)]
         return all(isinstance(e, Index) for e in varying) and len(set(varying)) == len(varying)
 
     def may_block(self) -> bool:
-        kinds = {(r.monoid, r.accumulator) for r in self.statement.reductions}
-        if len(kinds) != 1 or self.scatters:
+        reductions = self.statement.reductions
+        if not reductions or self.scatters:
             return False
-        name = self.statement.reductions[0].monoid
+        if len(reductions) > 1 and not is_exchangeable(self.statement, self.builder.context):
+            return False
+        if self.statement.condition is not None and unproved(self):
+            return False
+        name = reductions[0].monoid
         return name in MONOIDS and not MONOIDS[name].paired
 
     def parallel_index(self) -> str | None:
@@ -104,10 +111,30 @@ class Nest:
         if self.statement.condition is None:
             return inside
         out: list[LoopStatement] = []
-        place = replace(self.inner_place(variables), condition=None)
-        condition = lower_scalar(self.builder, self.statement.condition, place, out)
-        out.append(If(as_condition(condition), tuple(inside), tuple(otherwise)))
+        condition = self.condition(self.statement.condition, variables, out)
+        out.append(If(condition, tuple(inside), tuple(otherwise)))
         return out
+
+    def condition(
+        self, condition: Expression, variables: Variables, out: list[LoopStatement]
+    ) -> Expression:
+        """Whether a condition holds; what may fail is evaluated where the parts before it hold."""
+        place = replace(self.inner_place(variables), condition=None)
+        found: Expression | None = None
+        for part in conjuncts(inline(condition, self.builder.context.functions)):
+            needed: list[LoopStatement] = []
+            value = as_condition(lower_scalar(self.builder, part, place, needed))
+            if found is None:
+                out.extend(needed)
+                found = value
+            elif not needed:
+                found = apply("and", found, value)
+            else:
+                holds = Carried(self.builder.fresh("holds"), bool_, Literal(False))
+                out.append(If(found, tuple(needed), (), (holds,), (value,)))
+                found = Local(holds.name)
+        assert found is not None
+        return found
 
     def body(self, variables: Variables, out: list[LoopStatement]) -> Values:
         return lower_value(self.builder, self.statement.body, self.inner_place(variables), out)
@@ -131,19 +158,26 @@ class Nest:
         buffers: list[str] = []
         cells: list[tuple[Expression, ...]] = []
         context = self.builder.context
+        checked = self.checked_indices(place, out)
         for target in self.statement.targets:
-            limits = context.type_of(target.name).extents
-            access = Access(target.name, self.statement.indices, location=self.statement.location)
-            indices = [lower_index(self.builder, e, place, out) for e in self.statement.indices]
-            for position, limit in enumerate(limits):
-                indices[position] = checked_index(
-                    self.builder, access, position, indices[position], limit, place, out
-                )
-            indices = self.builder.storage_indices(target.name, indices)
+            indices = self.builder.storage_indices(target.name, list(checked))
             for component in range(len(context.components(target.name))):
                 buffers.append(self.builder.buffer(target.name, component, write=True))
                 cells.append(tuple(indices))
         return buffers, cells
+
+    def checked_indices(self, place: Place, out: list[LoopStatement]) -> list[Expression]:
+        """The lowered left side, with checks that it lies inside all targets."""
+        context = self.builder.context
+        indices = [lower_index(self.builder, e, place, out) for e in self.statement.indices]
+        for target in self.statement.targets:
+            limits = context.type_of(target.name).extents
+            access = Access(target.name, self.statement.indices, location=self.statement.location)
+            for position, limit in enumerate(limits):
+                indices[position] = checked_index(
+                    self.builder, access, position, indices[position], limit, place, out
+                )
+        return indices
 
     def folds(self) -> list[Fold]:
         """One fold per reduction, outermost first."""
@@ -171,10 +205,11 @@ class Nest:
 
     def build(self) -> list[LoopStatement]:
         if self.scatters:
-            return fill(self) + scatter(self)
+            return scatter(self)
+        filled = fill(self) if self.fills else []
         if self.order.blocked:
-            return blocked(self)
-        return self.over(list(self.order.outer), {}, self.point)
+            return filled + blocked(self)
+        return filled + self.over(list(self.order.outer), {}, self.point)
 
     def over(self, indices: list[str], variables: Variables, make: Make) -> list[LoopStatement]:
         """Loops over `indices` around `make(variables)`; the first may be the parallel one."""
@@ -194,9 +229,25 @@ class Nest:
         if not self.statement.reductions:
             return self.map_loop(variables)
         out: list[LoopStatement] = []
-        values = self.reduce(self.folds(), self.reduction_order(), variables, out)
-        self.store(variables, values, out)
+        indices = self.reduction_order()
+        values = self.reduce(self.folds(), indices, variables, out)
+        if self.statement.condition is None or not unproved(self):
+            self.store(variables, values, out)
+            return out
+        inside: list[LoopStatement] = []
+        self.store(variables, values, inside)
+        reached = self.reached(indices, variables, out)
+        outside = self.unreached_store(variables, values)
+        out.append(If(as_condition(reached), tuple(inside), tuple(outside)))
         return out
+
+    def unreached_store(self, variables: Variables, values: Values) -> list[LoopStatement]:
+        """A store where the condition does not hold, which then proves nothing of the cell."""
+        out: list[LoopStatement] = []
+        test = inside(self, unproved(self), variables, out)
+        stored: list[LoopStatement] = []
+        self.store(variables, values, stored)
+        return stored if test is None else [*out, If(test, tuple(stored))]
 
     def map_loop(self, variables: Variables) -> list[LoopStatement]:
         inner = self.order.inner
@@ -206,7 +257,7 @@ class Nest:
             self.store(variables, self.body(variables, inside), inside)
             outside: list[LoopStatement] = []
             if self.statement.condition is not None:
-                self.store(variables, self.fill_values(), outside)
+                outside = self.unreached_store(variables, self.fill_values())
             return self.guarded(variables, inside, outside)
 
         if inner is None:
@@ -220,7 +271,7 @@ class Nest:
     def reduction_order(self) -> list[tuple[str, ...]]:
         """The indices of each reduction; exchangeable ones in the chosen order, in one."""
         reductions = [r.indices for r in self.statement.reductions]
-        if len({(r.monoid, r.accumulator) for r in self.statement.reductions}) == 1:
+        if len(reductions) == 1 or is_exchangeable(self.statement, self.builder.context):
             return [self.order.reduced] + [()] * (len(reductions) - 1)
         return reductions
 
@@ -351,21 +402,34 @@ class Nest:
     def reached(
         self, inner: list[tuple[str, ...]], variables: Variables, out: list[LoopStatement]
     ) -> Expression:
-        """Whether the condition holds here, or at some point of inner reductions."""
+        """Whether the condition holds here, or at some point of inner reductions.
+
+        Reductions over indices that it does not test do not matter, empty ones included.
+        """
         assert self.statement.condition is not None
-        names = [name for indices in inner for name in indices]
+        tested = set(ext.indices_in(self.statement.condition))
+        names = [name for indices in inner for name in indices if name in tested]
         if not names:
-            place = replace(self.inner_place(variables), condition=None)
-            return lower_scalar(self.builder, self.statement.condition, place, out)
+            return self.condition(self.statement.condition, variables, out)
         probe = replace(
             self.statement,
-            body=self.statement.condition,
+            body=Literal(True),
             reductions=(Reduction("any", tuple(names)),),
-            condition=None,
         )
         nest = Nest(self.builder, probe, self.typing, self.place, sliced=False)
         (found,) = nest.reduce(nest.folds(), [tuple(names)], variables, out)
         return found
+
+    def where_reached(
+        self, inner: list[tuple[str, ...]], variables: Variables, inside: list[LoopStatement]
+    ) -> list[LoopStatement]:
+        """`inside` where the condition holds, or does at some point of inner reductions."""
+        if self.statement.condition is None:
+            return inside
+        out: list[LoopStatement] = []
+        condition = self.reached(inner, variables, out)
+        out.append(If(as_condition(condition), tuple(inside)))
+        return out
 
 
 def as_condition(value: Expression) -> Expression:

@@ -9,6 +9,7 @@ from einloom.ir.definitions import inline
 from einloom.ir.expressions import Access, Expression, Index, Literal
 from einloom.ir.infer import EinsumTyping
 from einloom.ir.node import postorder
+from einloom.ir.ops import MONOIDS
 from einloom.ir.program import Einsum
 from einloom.ir.promotion import numpy_dtype
 from einloom.ir.types import Quantized, Tuple
@@ -55,7 +56,7 @@ def choose_order(
     mapped = mapped_indices(statement, typing)
     reduced = [name for r in statement.reductions for name in r.indices]
     last = list(statement.reductions[-1].indices) if statement.reductions else []
-    exchangeable = _exchangeable(statement)
+    exchangeable = is_exchangeable(statement, context)
     candidates = list(reversed(mapped)) if may_block or not reduced else []
     candidates += list(reversed(reduced if exchangeable else last))
     if not candidates:
@@ -78,10 +79,19 @@ def choose_order(
     return LoopOrder(outer, tuple(reduced), inner, blocked, reason)
 
 
-def _exchangeable(statement: Einsum) -> bool:
-    """Whether the reductions fold with one monoid in one dtype, so that their order is free."""
+def is_exchangeable(statement: Einsum, context: ProgramContext) -> bool:
+    """Whether the reductions fold with one monoid in one dtype, whose laws leave the order free.
+
+    argmax takes the first of ties, and `strict` keeps the written order.
+    """
     kinds = {(r.monoid, r.accumulator) for r in statement.reductions}
-    return len(kinds) == 1
+    if len(kinds) != 1 or context.strict:
+        return False
+    name = statement.reductions[0].monoid
+    definition = context.monoids.get(name)
+    if definition is not None:
+        return {"associative", "commutative"} <= set(definition.laws)
+    return not MONOIDS[name].paired
 
 
 def _constant(extent: Expression) -> int | None:

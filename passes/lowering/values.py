@@ -21,7 +21,6 @@ from einloom.ir.expressions import (
 from einloom.ir.loops import Carried, Check, If, Load, LoopStatement
 from einloom.ir.node import Node, postorder, rebuild
 from einloom.ir.ops import apply
-from einloom.ir.program import Scan
 from einloom.ir.ranges import is_below, is_inside, is_nonnegative
 from einloom.ir.types import DType, i64
 from einloom.passes.lowering.function import FunctionBuilder, Place
@@ -212,17 +211,12 @@ def load(builder: FunctionBuilder, tensor: str, indices: list[Expression]) -> Va
     )
 
 
-def steps_tensor(scan: Scan) -> str:
-    """The rank-0 tensor that holds how many iterations a scan with `until` executed."""
-    return f"{scan.initial[0].targets[0].name}.steps"
-
-
 def final_step(builder: FunctionBuilder, tensor: str) -> Expression:
     """The index of the last state of a scan."""
     scan = builder.context.inference.states[tensor]
     if scan.until is None:
         return Literal(0) if scan.down else builder.scalar(scan.extent)
-    executed: Expression = Load(builder.buffer(steps_tensor(scan)), ())
+    executed: Expression = Load(builder.buffer(builder.context.counter_of(scan)), ())
     if scan.down:
         return Apply("sub", (builder.scalar(scan.extent), executed))
     return executed

@@ -47,8 +47,10 @@ def load() -> types.ModuleType:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     # Parameters of tests are made from np.einsum while the module is loaded.
-    ours = {"einsum": einloom.einsum, "einsum_path": einloom.einsum_path}
-    with mock.patch.multiple(numpy, **ours):
+    with (
+        mock.patch.object(numpy, "einsum", einloom.einsum),
+        mock.patch.object(numpy, "einsum_path", einloom.einsum_path),
+    ):
         spec.loader.exec_module(module)
     vars(module)["np"] = NumPyWithOurs()
     return module
