@@ -17,7 +17,7 @@ Array = np.ndarray[Any, Any]
 
 DTYPES = ("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16")
 ROUNDING = {"f2": 2.0**-10, "f4": 2.0**-23, "f8": 2.0**-52, "c8": 2.0**-23, "c16": 2.0**-52}
-SAMPLE, DEEP = 300, 20_000
+SAMPLE, DEEP = 300, 10_000
 GROUP = 25
 
 
