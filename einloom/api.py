@@ -147,7 +147,7 @@ def compile(
 
 
 def check_target(target: str) -> None:
-    if target not in TARGETS:
+    if not isinstance(target, str) or target not in TARGETS:
         raise UnsupportedError(
             f"unknown target {target!r}", suggestion=f"targets: {', '.join(TARGETS)}"
         )

@@ -59,7 +59,9 @@ def options(
 
 def check_precision(precision: str | None) -> None:
     """Raises ParseError unless it is None or one of `PRECISIONS`."""
-    if precision is not None and precision not in PRECISIONS:
+    if precision is None:
+        return
+    if not isinstance(precision, str) or precision not in PRECISIONS:
         raise ParseError(
             f"unknown precision {precision!r}", suggestion=f"one of {', '.join(PRECISIONS)}"
         )

@@ -80,7 +80,9 @@ def _rsqrt(x: Array) -> Array:
 
 
 def _ceildiv(a: Array, b: Array) -> Array:
-    return np.floor_divide(a, b) + (np.remainder(a, b) != 0)
+    if np.result_type(a, b).kind == "f":
+        return -np.floor_divide(-a, b)
+    return np.floor_divide(a, b) + (np.remainder(a, b) != 0)  # no -a: it wraps
 
 
 _LATTICE = (*_ac("exact"), Law("idempotent"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from einloom.api import check_target, find_dtype, read_memory_limit
 from einloom.frontend.einsum.memory_order import checked_order
 from einloom.frontend.einsum.semiring import SUM_PRODUCT, Semiring, find_semiring
-from einloom.ir.errors import EinloomError, ParseError
+from einloom.ir.errors import DTypeError, EinloomError, ParseError
 from einloom.options import check_precision
 
 CASTINGS = ("no", "equiv", "safe", "same_kind", "unsafe")
@@ -79,7 +80,7 @@ def read_request(
     """Keyword arguments as they came. Raises ParseError, DTypeError or UnsupportedError."""
     check_target(target)
     check_precision(precision)
-    if casting not in CASTINGS:
+    if not isinstance(casting, str) or casting not in CASTINGS:
         raise ParseError(f"unknown casting {casting!r}", suggestion=f"one of {', '.join(CASTINGS)}")
     method, path, limit = read_optimize(optimize)
     memory_limit = limit if memory_limit is None else read_memory_limit(memory_limit)
@@ -90,7 +91,7 @@ def read_request(
         semiring=find_semiring(semiring),
         method=method,
         path=path,
-        optimizes=optimize not in ("auto", False, None),
+        optimizes=optimize is not None and optimize is not False and not _is(optimize, "auto"),
         memory_limit=max(1, int(memory_limit)) if _is_count(memory_limit) else memory_limit,
         strict=strict,
     )
@@ -106,7 +107,12 @@ def read_dtype(dtype: Any) -> np.dtype[Any]:
             dtype = np.dtype(dtype)
         except TypeError:
             return find_dtype(dtype)
-    return find_dtype(dtype)
+    found = find_dtype(dtype)
+    if found.names is not None:
+        raise DTypeError(
+            f"dtype {found} has fields, which are not multiplied", suggestion="give a plain dtype"
+        )
+    return found
 
 
 def read_optimize(optimize: Any) -> tuple[str, Path | None, int | None]:
@@ -125,7 +131,7 @@ def read_optimize(optimize: Any) -> tuple[str, Path | None, int | None]:
         steps = list(optimize)
         if len(steps) == 2 and isinstance(steps[0], str) and _is_count(steps[1]):
             return _method(steps[0]), None, int(steps[1])
-        if steps and steps[0] == "einsum_path":
+        if steps and _is(steps[0], "einsum_path"):
             steps = steps[1:]
         return "given", _path(steps), None
     raise ParseError(
@@ -168,4 +174,8 @@ def check_path(path: Path, operands: int) -> None:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
+def _is(value: Any, word: str) -> bool:
+    return isinstance(value, str) and value == word

@@ -70,9 +70,7 @@ def _kept_order(spec: Spec, strides: Sequence[Sequence[int]]) -> tuple[int, ...]
     return tuple(k for k in reversed(inner_first) if k < len(output))
 
 
-def _steps(
-    spec: Spec, labels: set[Label], strides: Sequence[Sequence[int]]
-) -> dict[Label, Steps]:
+def _steps(spec: Spec, labels: set[Label], strides: Sequence[Sequence[int]]) -> dict[Label, Steps]:
     """For each label its stride in the operands that move with it; a diagonal moves by the sum.
 
     The place in the operand decides between equal strides, which ranks of extent 1 bring about.

@@ -14,7 +14,6 @@ can, else in order of first appearance.
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Sequence
-from numbers import Integral
 from reprlib import Repr
 from typing import Any
 
@@ -24,6 +23,7 @@ from einloom.frontend.einsum.parse import (
     LabelTable,
     SubscriptTypeError,
     implied_output,
+    integer_of,
     parse_spec,
     unknown_output_label,
 )
@@ -222,10 +222,11 @@ def _shown(entry: object) -> str:
     """How a label, or what was passed for a list of them, is printed: on one line, and short."""
     if entry is Ellipsis:
         return ELLIPSIS_TEXT
-    if type(entry) is int or (isinstance(entry, Integral) and not isinstance(entry, bool)):
-        entry = int(entry)
-        if -_PLAIN_INTEGER < entry < _PLAIN_INTEGER:
-            return str(entry)
+    number = None if isinstance(entry, bool) else integer_of(entry)
+    if number is not None:
+        entry = number
+        if -_PLAIN_INTEGER < number < _PLAIN_INTEGER:
+            return str(number)
     try:
         text = _SHORT.repr(entry)
     except ValueError:  # Python refuses to print an integer of thousands of digits

@@ -21,6 +21,7 @@ form sorted by character, as in NumPy; in the named form in order of first appea
 
 from __future__ import annotations
 
+import operator
 import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
@@ -217,7 +218,17 @@ def _identifier(typed: Hashable, index: int) -> str:
             return typed
         if len(typed) == 1:
             return f"u{ord(typed):x}"
-    elif isinstance(typed, Integral) and abs(int(typed)) < _PRINTED_INTEGER:
-        typed = int(typed)
-        return f"i{typed}" if typed >= 0 else f"i_{-typed}"
+    number = integer_of(typed)
+    if number is not None and abs(number) < _PRINTED_INTEGER:
+        return f"i{number}" if number >= 0 else f"i_{-number}"
     return f"label{index}"
+
+
+def integer_of(typed: object) -> int | None:
+    """The integer that a label is, or None; NumPy's time differences only claim to be integers."""
+    if not isinstance(typed, Integral):
+        return None
+    try:
+        return operator.index(typed)
+    except TypeError:
+        return None

@@ -205,6 +205,7 @@ class _Run:
             last = t if scan.down else t + 1
             for state in states:
                 state.defined = (t, extent + 1) if scan.down else (0, t + 2)
+                state.forget(t if scan.down else t + 1)
             yield from scan.body
             if until is not None and self.holds(until):
                 break
@@ -221,7 +222,7 @@ class _Run:
         array = allocated(
             name, type_, shape, loaded(fill, type_.dtype), self.memory_cap, scan.location
         )
-        state = State(type_, array, extent=extent + 1, window=window)
+        state = State(type_, array, extent=extent + 1, window=window, fill=fill)
         self.storages[name] = state
         return state
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -51,11 +52,17 @@ class State(Storage):
 
     extent: int = 1
     window: int = 1
+    fill: Any = 0
     defined: tuple[int, int] = (0, 0)
     last: int = 0
 
     def view(self, name: str) -> Array:
         return self.array[self.last % self.window] if name == "final" else self.array
+
+    def forget(self, step: int) -> None:
+        """Clear the slot of a state about to be written, where an earlier one lay."""
+        if self.window < self.extent:
+            self.array[step % self.window] = self.fill
 
     def bounds(self, view: str) -> list[tuple[int, int]]:
         if view == "final":

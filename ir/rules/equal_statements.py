@@ -8,7 +8,7 @@ from dataclasses import replace
 from einloom.ir import extents as ext
 from einloom.ir.expressions import Access, Apply, Expression, Index
 from einloom.ir.node import Node, rebuild
-from einloom.ir.ops import OPS
+from einloom.ir.ops import MONOIDS, OPS
 from einloom.ir.program import Constant, Einsum, Statement, Target
 from einloom.ir.rewrite.graph import Slot
 from einloom.ir.rewrite.indices import plain_left, reduced_indices, rename
@@ -101,7 +101,8 @@ def exact_form(statement: Statement, slot: Slot, scope: Scope) -> Hashable:
             numbers[name] = f"#{len(numbers)}"
     final = rename(_sorted(sketch, numbers, scope), numbers)
     reductions = tuple(
-        replace(r, indices=tuple(sorted(r.indices)), location=None) for r in final.reductions
+        replace(r, indices=tuple(sorted(r.indices)) if _any_order(r.monoid) else r.indices)
+        for r in final.reductions
     )
     type_ = scope.graph.types[statement.targets[0].name]
     extents = tuple(
@@ -115,6 +116,11 @@ def exact_form(statement: Statement, slot: Slot, scope: Scope) -> Hashable:
         _storage(type_),
         tuple(ext.simplify(extent) for extent in type_.extents),
     )
+
+
+def _any_order(monoid: str) -> bool:
+    """Whether the order of a fold's indices tells nothing: not with ties, nor without laws."""
+    return monoid in MONOIDS and not MONOIDS[monoid].paired
 
 
 def _storage(type_: TensorType) -> Hashable:

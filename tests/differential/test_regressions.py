@@ -244,3 +244,28 @@ def test_no_out_is_touched_when_one_does_not_fit(
         el.compile(text)(V, out=(first, second))
     assert str(caught.value) == message
     assert not first.any()
+
+
+def test_cells_of_a_ring_are_cleared() -> None:
+    """A state of which only the last is read forgets what its slot held before."""
+    module = el.parse(
+        "program p(X: f32[t=T]) -> (Y) {\n"
+        "  scan t < T from { S: f32[t=T+1, j=5][0, 2] = 1.0 } "
+        "{ S[t+1, 3] = S[t, 2] + S[t, 3] * X[t] }\n"
+        "  Y[j] = final(S)[j]\n}\n"
+    )
+    inputs = {"X": np.arange(1, 5, dtype=np.float32)}
+    for results in (el.compile(module).run(inputs), el.interpret(module, inputs)):
+        assert results["Y"].tolist() == [0, 0, 0, 24, 0]
+
+
+def test_folds_without_laws_differ_by_the_order_of_their_indices() -> None:
+    module = el.parse(
+        "monoid m: f32 {\n  identity 0.0\n  combine(a, b) = a * 2.0 + b\n}\n"
+        "program p(X: f32[i=I, j=I]) -> (D, E) {\n"
+        "  D[] = m[i, j] X[j, i]\n  E[] = m[i, j] X[i, j]\n}\n"
+    )
+    inputs = {"X": np.arange(9, dtype=np.float32).reshape(3, 3)}
+    expected = {"D": 946.0, "E": 502.0}
+    assert el.compile(module).run(inputs) == expected
+    assert el.interpret(module, inputs) == expected
