@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from einloom.passes.lowering.nests import Nest
 
 Variables = dict[str, Expression]
+MakeCell = Callable[[Expression, str], list[LoopStatement]]
 
 BLOCK = 512
 """Accumulators of one row: 4 KiB of f64, which stays in the first cache."""
@@ -29,7 +31,7 @@ def blocked(nest: Nest) -> list[LoopStatement]:
     """Loops over the outer result indices around blocks of the inner one."""
     outer = list(nest.order.outer)
     if not is_tiled(nest):
-        return nest.over(outer, {}, lambda variables: block_loop(nest, [variables], BLOCK))
+        return nest.over(outer, {}, lambda variables: block_loop(nest, Rows(variables), BLOCK))
     return nest.over(outer[:-1], {}, partial(tile_loop, nest))
 
 
@@ -60,15 +62,22 @@ def tile_loop(nest: Nest, variables: Variables) -> list[LoopStatement]:
     index = nest.order.outer[-1]
     total = nest.extent(index)
     tile, first, name = (nest.builder.fresh(hint) for hint in ("tile", "first", index))
-    rows = [{**variables, index: Apply("add", (Local(first), Literal(k)))} for k in range(ROWS)]
+    tiled = Rows(variables, index, Local(first), ROWS)
+    single = Rows({**variables, index: Local(name)})
     last = Apply("add", (Local(first), Literal(ROWS)))
-    single = block_loop(nest, [{**variables, index: Local(name)}], BLOCK, own_loop=True)
     body: list[LoopStatement] = [
         Let(first, Apply("mul", (Local(tile), Literal(ROWS)))),
         If(
             Apply("le", (last, total)),
-            tuple(block_loop(nest, rows, NARROW, own_loop=True)),
-            (For(name, Local(first), total, tuple(single)),),
+            tuple(block_loop(nest, tiled, NARROW, own_loop=True)),
+            (
+                For(
+                    name,
+                    Local(first),
+                    total,
+                    tuple(block_loop(nest, single, BLOCK, own_loop=True)),
+                ),
+            ),
         ),
     ]
     tiles = nest.builder.scalar(Apply("ceildiv", (nest.typing.extents[index], Literal(ROWS))))
@@ -76,13 +85,28 @@ def tile_loop(nest: Nest, variables: Variables) -> list[LoopStatement]:
     return [For(tile, Literal(0), tiles, tuple(body), "parallel" if sliced else "serial")]
 
 
-def block_loop(
-    nest: Nest, rows: Sequence[Variables], width: int, own_loop: bool = False
-) -> list[LoopStatement]:
+@dataclass(frozen=True)
+class Rows:
+    """The rows that a block computes at once: one, or `count` from `first` along `index`."""
+
+    variables: Variables
+    index: str = ""
+    first: Expression | None = None
+    count: int = 1
+
+    def at(self, row: Expression) -> Variables:
+        """The outer variables of one row."""
+        if self.first is None:
+            return self.variables
+        start = row == Literal(0)
+        here = self.first if start else Apply("add", (self.first, row))
+        return {**self.variables, self.index: here}
+
+
+def block_loop(nest: Nest, rows: Rows, width: int, own_loop: bool = False) -> list[LoopStatement]:
     """Blocks of the inner result index, each with its accumulators on the stack.
 
-    `rows` are the cells' outer indices, one or several at once. `own_loop`: there is a loop
-    around this one, so that it is not the parallel one.
+    `own_loop`: there is a loop around this one, so that it is not the parallel one.
     """
     inner = nest.order.inner
     assert inner is not None
@@ -91,25 +115,35 @@ def block_loop(
     hints = ("block", "start", "count", "row")
     block, start, count, row = (nest.builder.fresh(hint) for hint in hints)
     left = Apply("sub", (nest.extent(inner), Local(start)))
+
+    def clear(at: Expression, lane: str) -> list[LoopStatement]:
+        return [Store(row, (at, Local(lane)), fold.initial()[0])]
+
+    def write(at: Expression, lane: str) -> list[LoopStatement]:
+        here = {**rows.at(at), inner: Apply("add", (Local(start), Local(lane)))}
+        stored: list[LoopStatement] = []
+        nest.store(here, (Load(row, (at, Local(lane))),), stored)
+        return stored
+
     body: list[LoopStatement] = [
         Let(start, Apply("mul", (Local(block), Literal(width)))),
         Let(count, apply("min", left, Literal(width))),
-        Allocate(row, dtype, (Literal(len(rows)), Literal(width)), "stack"),
+        Allocate(row, dtype, (Literal(rows.count), Literal(width)), "stack"),
+        each_cell(nest, rows, inner, count, clear),
+        *accumulate(nest, row, start, count, fold, rows),
+        each_cell(nest, rows, inner, count, write),
     ]
-    for k in range(len(rows)):
-        lane = nest.builder.fresh(inner)
-        cleared = Store(row, (Literal(k), Local(lane)), fold.initial()[0])
-        body.append(row_loop(lane, count, [cleared]))
-    body.extend(accumulate(nest, row, start, count, fold, rows))
-    for k, variables in enumerate(rows):
-        lane = nest.builder.fresh(inner)
-        here = {**variables, inner: Apply("add", (Local(start), Local(lane)))}
-        stored: list[LoopStatement] = []
-        nest.store(here, (Load(row, (Literal(k), Local(lane))),), stored)
-        body.append(row_loop(lane, count, stored))
     blocks = nest.builder.scalar(Apply("ceildiv", (nest.typing.extents[inner], Literal(width))))
     sliced = not own_loop and not nest.order.outer and nest.parallel_index() == inner
     return [For(block, Literal(0), blocks, tuple(body), "parallel" if sliced else "serial")]
+
+
+def each_cell(nest: Nest, rows: Rows, inner: str, count: str, make: MakeCell) -> LoopStatement:
+    """A loop over the rows, if there are several, and over the lanes of each."""
+    at = nest.builder.fresh("at") if rows.count > 1 else None
+    lane = nest.builder.fresh(inner)
+    lanes = row_loop(lane, count, make(Literal(0) if at is None else Local(at), lane))
+    return lanes if at is None else For(at, Literal(0), Literal(rows.count), (lanes,))
 
 
 def row_loop(lane: str, count: str, body: list[LoopStatement]) -> LoopStatement:
@@ -118,7 +152,7 @@ def row_loop(lane: str, count: str, body: list[LoopStatement]) -> LoopStatement:
 
 
 def accumulate(
-    nest: Nest, row: str, start: str, count: str, fold: Fold, rows: Sequence[Variables]
+    nest: Nest, row: str, start: str, count: str, fold: Fold, rows: Rows
 ) -> list[LoopStatement]:
     """The loops of the reduction, with one step for every row inside."""
     assert nest.order.inner is not None
@@ -130,8 +164,8 @@ def accumulate(
     lane = nest.builder.fresh(nest.order.inner)
     shared[nest.order.inner] = Apply("add", (Local(start), Local(lane)))
     body: list[LoopStatement] = []
-    for k, variables in enumerate(rows):
-        here = {**variables, **shared}
+    for k in range(rows.count):
+        here = {**rows.at(Literal(k)), **shared}
         inside: list[LoopStatement] = []
         cell = (Literal(k), Local(lane))
         (stepped,) = fold.step((Load(row, cell),), nest.body(here, inside), inside)
