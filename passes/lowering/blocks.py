@@ -22,7 +22,7 @@ MakeCell = Callable[[Expression, str], list[LoopStatement]]
 
 BLOCK = 512
 """Accumulators of one row: 4 KiB of f64, which stays in the first cache."""
-ROWS, NARROW = 8, 128
+ROWS, NARROW = 4, 256
 """Rows of a tile, and accumulators of each: what a tile reads of the other operands once, it
 uses for all its rows."""
 
