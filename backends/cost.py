@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from einloom.ir import extents as ext
 from einloom.ir.definitions import functions_of, inline, monoids_of
@@ -17,13 +16,14 @@ from einloom.ir.node import child_nodes, postorder
 from einloom.ir.ops import MONOIDS, OPS, is_flat
 from einloom.ir.program import Call, Einsum, Kernel, Module, Reduction, Scan, Statement
 from einloom.ir.promotion import numpy_dtype
+from einloom.ir.record import record
 from einloom.ir.types import COMPLEX, FLOAT, DType, Modular, Quantized, Scalar, Tuple
 
 DEFINED_OP_COST = 10.0
 """Operations assumed for a monoid that a program defines, where its text is not counted."""
 
 
-@dataclass(frozen=True)
+@record
 class Cache:
     """A level of memory: bytes that fit, and bytes per second that one thread moves."""
 
@@ -31,7 +31,7 @@ class Cache:
     bandwidth: float
 
 
-@dataclass(frozen=True)
+@record
 class MachineModel:
     """A machine as a roofline: peaks per kind of dtype, memory levels, fixed costs.
 
@@ -107,7 +107,7 @@ class MachineModel:
         return max(computing, moving) + mapping + launches * self.launch_seconds
 
 
-@dataclass(frozen=True)
+@record
 class StatementCost:
     """What one statement costs in a whole run of the program.
 

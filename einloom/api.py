@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from numbers import Real
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ import numpy as np
 from einloom.ir.errors import DTypeError, ParseError, ShapeError, UnsupportedError
 from einloom.ir.program import Module
 from einloom.ir.promotion import from_numpy
+from einloom.ir.record import record
 from einloom.options import current
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ TARGETS = ("cpu",)
 _PROGRAM = re.compile(r"\s*(#[^\n]*\n\s*)*(program|fn|monoid)\s+[\w`]")
 
 
-@dataclass(frozen=True)
+@record
 class TensorSpec:
     """Shape and dtype of an operand that is not there yet.
 

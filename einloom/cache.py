@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
 from typing import Any
 
 from einloom import config
 from einloom.disk_cache import DiskCache, DiskInfo
+from einloom.ir.record import record
 from einloom.memory_cache import MemoryCache, MemoryInfo
 from einloom.source_fingerprint import source_fingerprint
 
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
+@record
 class CacheInfo:
     """What both caches hold, and the counts of this process."""
 

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from einloom.ir.errors import EinloomError
+from einloom.ir.record import record
 
 MOST_THREADS = 1024
 MOST_BYTES = 2**60  # an exbibyte: a larger number is a slip of the finger
 HIGHEST_DEBUG_LEVEL = 4
 
 
-@dataclass(frozen=True)
+@record
 class Variable:
     """One environment variable, for documentation and for messages."""
 

@@ -21,9 +21,10 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+
+from einloom.ir.record import record
 
 MAGIC = b"einloom\x1a"
 FORMAT_VERSION = 1
@@ -41,7 +42,7 @@ _ENTRY_NAME = re.compile(r"[0-9a-f]{64}")
 _TEMPORARY_NAME = re.compile(r"[0-9a-f]{64}\.[0-9a-f]{16}\.tmp")
 
 
-@dataclass(frozen=True)
+@record
 class DiskInfo:
     """What a `DiskCache` holds, and this process's counts.
 
@@ -59,7 +60,7 @@ class DiskInfo:
     reason: str | None
 
 
-@dataclass(frozen=True)
+@record
 class _File:
     name: str
     size: int

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from einloom.ir.quantized import (
     decode,
     scales_of,
 )
+from einloom.ir.record import record
 from einloom.ir.types import Quantized, TensorType
 from einloom.kernels import LayoutClass, kernels_for, layout_class, lowered, run_prepared
 
@@ -37,7 +37,7 @@ DEFAULT_EXTENT = 64
 """What `cost` and `explain` take for a symbol of which no size is given."""
 
 
-@dataclass(frozen=True)
+@record
 class Signature:
     """Everything about the operands of one call but their addresses."""
 

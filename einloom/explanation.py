@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from einloom.ir.infer import infer
 from einloom.ir.names import nested_statements
 from einloom.ir.node import postorder
 from einloom.ir.program import Call, Constant, Einsum, Kernel, Module, Scan, Statement
+from einloom.ir.record import record
 from einloom.ir.types import TensorType
 from einloom.report import Cell, Quantity, Report, Table
 
@@ -35,7 +36,7 @@ def explain(executable: Executable, sizes: Mapping[str, int]) -> Report:
     return Report(tuple(table for table in tables if table.rows))
 
 
-@dataclass(frozen=True)
+@record
 class Placed:
     """An einsum statement and where it stands: its kernel, and how it shares that one's loops."""
 

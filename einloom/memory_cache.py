@@ -6,17 +6,17 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from itertools import count
 from typing import Generic, TypeVar
 
 from einloom.ir.errors import EinloomError
+from einloom.ir.record import record
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-@dataclass(frozen=True)
+@record
 class MemoryInfo:
     """What a `MemoryCache` holds, and its counts since it was made."""
 

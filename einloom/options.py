@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from einloom.ir.errors import ParseError
+from einloom.ir.record import record
 
 PRECISIONS = ("highest", "high", "medium")
 
 
-@dataclass(frozen=True)
+@record
 class Options:
     """`threads`: None takes the pool's number. `precision`: of f32 products. `strict`: no
     reordering of floating-point sums and no law that only holds up to rounding."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal
+
+from einloom.ir.record import record
 
 Unit = Literal["count", "bytes", "seconds", "ratio"]
 
 
-@dataclass(frozen=True)
+@record
 class Quantity:
     """A number with a unit: whole in a pipe, rounded with a prefix for people."""
 
@@ -37,7 +38,7 @@ class Quantity:
 Cell = str | Quantity
 
 
-@dataclass(frozen=True)
+@record
 class Table:
     """Rows under named columns; `numbers` are the columns that align to the right."""
 
@@ -54,7 +55,7 @@ class Table:
         return "".join("\t".join(line) + "\n" for line in [*lines, *texts])
 
 
-@dataclass(frozen=True)
+@record
 class Report:
     """Several tables."""
 

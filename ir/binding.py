@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
@@ -19,12 +18,13 @@ from einloom.ir.names import counted
 from einloom.ir.program import Input, Module
 from einloom.ir.promotion import from_numpy, numpy_dtype
 from einloom.ir.quantized import QuantizedArray, check_quantized
+from einloom.ir.record import record
 from einloom.ir.types import DType, Modular, Quantized, Scalar, TensorType, Tuple
 
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True)
+@record
 class Bound:
     """What one call of a program runs on.
 

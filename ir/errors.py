@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
+
+from einloom.ir.record import record
 
 WINDOW = 100  # columns of source shown around a caret
 LONGEST_WORD = 400
@@ -30,7 +32,7 @@ def _without_middle(text: str, length: int) -> str:
     return f"{text[:half]}...{text[-half:]}"
 
 
-@dataclass(frozen=True)
+@record
 class Source:
     """A text that somebody wrote: a file, a string passed to `parse`, or an einsum spec."""
 
@@ -56,7 +58,7 @@ class Source:
         return self.text[start:] if end < 0 else self.text[start:end]
 
 
-@dataclass(frozen=True)
+@record
 class Location:
     """Characters `[start, end)` of a source."""
 
@@ -84,7 +86,7 @@ class Location:
         return f"  {left}{shown}{right}\n  {' ' * len(left)}{padding}{carets}"
 
 
-@dataclass(frozen=True)
+@record
 class Diagnostic:
     """One complaint: what is wrong, where, and what would be right."""
 

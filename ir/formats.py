@@ -8,14 +8,14 @@ for each rank: rank k is split, its own level keeps `i // n` and its block keeps
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 
 from einloom.ir.names import counted
+from einloom.ir.record import record
 from einloom.ir.types import Level
 
 
-@dataclass(frozen=True)
+@record
 class LevelKind:
     """One kind of level. `parameters` names its parameters; `example` shows how it is written;
     `leads`: whether it may be the first level."""

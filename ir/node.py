@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 from hashlib import blake2b
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 from einloom.ir.errors import Location
+from einloom.ir.record import frozen
 
 T = TypeVar("T")
 NodeT = TypeVar("NodeT", bound="Node")
@@ -17,7 +18,7 @@ NodeT = TypeVar("NodeT", bound="Node")
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def node(cls: type[T]) -> type[T]:
     """Declare an IR node class: a frozen dataclass whose equality is structural."""
-    made: Any = dataclass(frozen=True, eq=False, repr=False)(cls)
+    made: Any = frozen(cls)
     made.compared = tuple(f.name for f in fields(made) if f.name not in ("location", "digest"))
     return made  # type: ignore[no-any-return]
 

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
 
 from einloom.ir.expressions import Apply, Expression, Value
+from einloom.ir.record import record
 
 Array = Any
 
 
-@dataclass(frozen=True)
+@record
 class Law:
     """One law of an operation.
 
@@ -35,7 +35,7 @@ class Law:
     floats: str = "exact"
 
 
-@dataclass(frozen=True)
+@record
 class Op:
     """One primitive operation.
 
@@ -170,7 +170,7 @@ OPS: dict[str, Op] = {op.name: op for op in _TABLE}
 INFIX: dict[str, Op] = {op.symbol: op for op in _TABLE if op.symbol and op.arity != 1}
 
 
-@dataclass(frozen=True)
+@record
 class ReducerOp:
     """A builtin monoid: folding with `op` from its identity.
 

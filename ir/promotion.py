@@ -8,13 +8,13 @@ f16 and bf16 expressions are *computed* in f32 and rounded where they are stored
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache, reduce
 from typing import Any
 
 import numpy as np
 
 from einloom.ir.errors import DTypeError
+from einloom.ir.record import record
 from einloom.ir.types import (
     BOOL,
     COMPLEX,
@@ -82,7 +82,7 @@ def from_numpy(dtype: np.dtype[Any]) -> DType:
     )
 
 
-@dataclass(frozen=True)
+@record
 class Typing:
     """The dtype of an expression, and whether it is weak (a literal or an extent)."""
 

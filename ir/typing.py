@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from einloom.ir.definitions import inline
 from einloom.ir.errors import DTypeError, EinloomError
@@ -28,10 +27,11 @@ from einloom.ir.promotion import (
     value_dtype,
     value_typing,
 )
+from einloom.ir.record import record
 from einloom.ir.types import DType, Quantized, Scalar, TensorType, Tuple, bool_, i64
 
 
-@dataclass(frozen=True)
+@record
 class Lookup:
     """What an expression may refer to. `weak`: scan states whose dtype is still a literal's."""
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from einloom.ir.errors import Location
 from einloom.ir.node import Node
+from einloom.ir.record import record
 
 Level = Literal["program", "loops"]
 
@@ -42,7 +43,7 @@ class Pass:
         return spelled(self)
 
 
-@dataclass(frozen=True)
+@record
 class Note:
     """A decision that a pass took, or declined to take, and why."""
 
@@ -54,7 +55,7 @@ class Note:
         return f"{self.pass_name}: {self.subject}: {self.text}"
 
 
-@dataclass(frozen=True)
+@record
 class BeforePass:
     """A pass is about to run on `module`; `position` counts from 1."""
 
@@ -63,7 +64,7 @@ class BeforePass:
     module: Node
 
 
-@dataclass(frozen=True)
+@record
 class AfterPass:
     """A pass has run, in `seconds` of wall time; `changed` is whether the module differs."""
 
@@ -74,7 +75,7 @@ class AfterPass:
     seconds: float
 
 
-@dataclass(frozen=True)
+@record
 class RuleFired:
     """A rewrite rule replaced `before` by `after` in the statement that defines `statement`."""
 

@@ -12,11 +12,12 @@ import math
 import re
 import types
 from collections.abc import Iterator, Sequence
-from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import MISSING, Field, fields
 from difflib import get_close_matches
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from einloom.ir.errors import Location, PassError, Source
+from einloom.ir.record import record
 from einloom.passes.base import Pass
 
 Value = bool | int | float | str | None
@@ -31,7 +32,7 @@ _TOKEN = re.compile(
 )
 
 
-@dataclass(frozen=True)
+@record
 class Token:
     """A piece of a pipeline's text; `kind` is number, word, quoted, sign or end."""
 

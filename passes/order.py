@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from einloom.ir.errors import PassError
+from einloom.ir.record import record
 
 
-@dataclass(frozen=True)
+@record
 class Before:
     """Where both stand in a pipeline, every `first` precedes every `second`."""
 
@@ -26,7 +26,7 @@ class Before:
         return f"{self.first} must stand before {self.second}: {self.why}"
 
 
-@dataclass(frozen=True)
+@record
 class Requires:
     """A pass that only works when another one has run before it."""
 

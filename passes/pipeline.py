@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from einloom.ir.errors import Diagnostic, EinloomError, PassError
 from einloom.ir.node import Node
 from einloom.ir.program import Module
+from einloom.ir.record import record
 from einloom.passes.base import AfterPass, BeforePass, Context, Level, Pass
 from einloom.passes.options import parse_passes, unknown_pass
 from einloom.passes.order import ORDER, Constraint, check_order
@@ -43,7 +43,7 @@ def _rebuild(diagnostics: tuple[Diagnostic, ...], reproducer: str) -> InternalPa
     return InternalPassError(diagnostics[0].message, diagnostics=diagnostics, reproducer=reproducer)
 
 
-@dataclass(frozen=True)
+@record
 class Timing:
     """How long one pass took, in seconds of wall time."""
 
@@ -51,7 +51,7 @@ class Timing:
     seconds: float
 
 
-@dataclass(frozen=True)
+@record
 class Outcome:
     """What a run of a pipeline gives: the module, and the time that each pass took."""
 
@@ -59,7 +59,7 @@ class Outcome:
     timings: tuple[Timing, ...]
 
 
-@dataclass(frozen=True, init=False)
+@record
 class Pipeline:
     """An immutable sequence of passes whose order has been checked.
 

@@ -7,16 +7,16 @@ each operand, and returns the parts of the result.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from einloom.backends.cpu.builder import FunctionBuilder, bits_of, with_element
 from einloom.backends.cpu.values import kind_of, number, register_type
+from einloom.ir.record import record
 from einloom.ir.types import BOOL, FLOAT, SIGNED, DType, Modular
 
 Parts = tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@record
 class Flags:
     """What the optimiser may assume: fast-math flags on floats, `nsw` on 64-bit indices."""
 
@@ -32,7 +32,7 @@ class Flags:
 EXACT = Flags()
 
 
-@dataclass(frozen=True)
+@record
 class Site:
     """Where an operation is emitted, and the dtype and lanes of its operands."""
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from einloom.backends.cpu.builder import FunctionBuilder, with_element
 from einloom.backends.cpu.emit_cast import from_memory, to_memory
 from einloom.backends.cpu.values import Value, is_complex, item_size, memory_type, register_type
 from einloom.ir.errors import BackendError, UnsupportedError
+from einloom.ir.record import record
 from einloom.ir.types import DType
 
 # With more written buffers than this, the lists of what each does not alias grow too long.
 MOST_SCOPES = 64
 
 
-@dataclass(frozen=True)
+@record
 class BufferHandle:
     """A buffer within a function: the address of element 0 and how to step.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +12,7 @@ from einloom.backends.cpu.addresses import address_of
 from einloom.backends.cpu.plan import Plan, evaluate, shape_of, storage_dtype
 from einloom.backends.cpu.threads import ThreadPool
 from einloom.ir.errors import BackendError, RangeError
+from einloom.ir.record import record
 
 Array = np.ndarray[Any, Any]
 
@@ -37,7 +37,7 @@ class Library(Protocol):
     def entry(self, name: str) -> int: ...
 
 
-@dataclass(frozen=True)
+@record
 class Storage:
     """A tensor that each run allocates."""
 
@@ -143,7 +143,7 @@ class Prepared:
         return [np.empty(s.shape, s.dtype) for s in self.storages]
 
 
-@dataclass(frozen=True)
+@record
 class _Call:
     name: str
     function: Any

@@ -15,10 +15,10 @@ import platform
 import struct
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 
 from einloom.ir.errors import BackendError
+from einloom.ir.record import record
 
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
@@ -38,7 +38,7 @@ _JUMP = b"\xff\x25\x00\x00\x00\x00"  # jmp *[next]; the address follows
 _STUB = 16  # bytes of a jump and the address that it reads
 
 
-@dataclass(frozen=True)
+@record
 class _Section:
     kind: int
     flags: int

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from einloom.ir.errors import ShapeError
 from einloom.ir.integers import integer_op
+from einloom.ir.record import record
 
 Code = tuple[str | int, ...]
 """An extent in postfix order: integers, symbol names, and `(op, count)` as `op/count`."""
 
 
-@dataclass(frozen=True)
+@record
 class StoragePlan:
     """A tensor that the launcher allocates. `dtype` is what `np.dtype` is made from."""
 
@@ -25,7 +26,7 @@ class StoragePlan:
     extents: tuple[Code, ...]
 
 
-@dataclass(frozen=True)
+@record
 class BufferPlan:
     """A kernel's buffer: component `item` of a tensor, or all of it (None)."""
 
@@ -33,7 +34,7 @@ class BufferPlan:
     item: int | None
 
 
-@dataclass(frozen=True)
+@record
 class LaunchPlan:
     """One launch: the function's buffers and scalars, slices of its parallel loop, its faults."""
 
@@ -45,7 +46,7 @@ class LaunchPlan:
     faults: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@record
 class Plan:
     """All launches of a program in order, and the storages they need."""
 

@@ -6,11 +6,11 @@ Features decide, never the processor's name, which can be wrong under virtualiza
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from einloom.ir.errors import BackendError, UnsupportedError
+from einloom.ir.record import record
 
 _ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
 _BASELINE = {
@@ -20,7 +20,7 @@ _BASELINE = {
 }
 
 
-@dataclass(frozen=True)
+@record
 class Target:
     """A machine to generate code for.
 

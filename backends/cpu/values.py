@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from dataclasses import replace as replaced
 from functools import cache
 
@@ -13,6 +12,7 @@ from einloom.backends.cpu.builder import lanes_of
 from einloom.ir.errors import UnsupportedError
 from einloom.ir.expressions import Value as LiteralValue
 from einloom.ir.promotion import Typing
+from einloom.ir.record import record
 from einloom.ir.types import (
     BOOL,
     COMPLEX,
@@ -30,7 +30,7 @@ from einloom.ir.types import (
 )
 
 
-@dataclass(frozen=True)
+@record
 class Value:
     """A value in registers: one part, or two (real, imaginary) for a complex dtype.
 

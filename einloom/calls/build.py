@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from einloom.frontend.einsum.spec import Binding, Spec
 from einloom.frontend.einsum.views import is_view, view_of
 from einloom.ir.errors import DTypeError, ShapeError
 from einloom.ir.promotion import from_numpy, numpy_dtype, promote_all
+from einloom.ir.record import record
 from einloom.ir.types import Scalar
 from einloom.kernels import LayoutClass
 
@@ -30,7 +31,7 @@ MOST_FACTORS = 16
 """Beyond this many operands a contraction runs step by step, through the plans of its steps."""
 
 
-@dataclass(frozen=True)
+@record
 class Operand:
     """All of an array but its memory; shape and strides are those that kernels see."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from operator import is_
 from typing import Any
 
@@ -24,6 +23,7 @@ from einloom.calls.plan import MISALIGNED, DiagonalPlan, Plan, ViewPlan
 from einloom.calls.request import Request, read_request
 from einloom.frontend.einsum.operands import parse_operands
 from einloom.frontend.einsum.spec import Spec
+from einloom.ir.record import record
 from einloom.options import current
 
 Array = np.ndarray[Any, Any]
@@ -121,7 +121,7 @@ def _quick(
     return tuple(key), arrays
 
 
-@dataclass(frozen=True)
+@record
 class Call:
     """What was called.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from einloom.ir.promotion import (
     promote_typings,
     value_typing,
 )
+from einloom.ir.record import record
 from einloom.ir.types import SCALARS, Scalar, bf16, bool_
 
 Array = np.ndarray[Any, Any]
@@ -36,7 +36,7 @@ class OutputError(EinloomError, ValueError):
     """An `out=` that cannot be written."""
 
 
-@dataclass(frozen=True)
+@record
 class Library:
     """Where foreign operands came from; `namespace` has `from_dlpack` and `asarray`."""
 
@@ -56,7 +56,7 @@ class Library:
         return self.namespace.from_dlpack(array)
 
 
-@dataclass(frozen=True)
+@record
 class Operands:
     """The operands of one call.
 

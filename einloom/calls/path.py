@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from einloom.calls.variants import chosen, recognized
 from einloom.frontend.einsum.program import symbol_names, to_module
 from einloom.frontend.einsum.spec import Binding, Form, Label, Spec
 from einloom.frontend.einsum.tokens import ELLIPSIS_TEXT
+from einloom.ir.record import record
 from einloom.options import current
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _stand_in(value: Any) -> Any:
     return value
 
 
-@dataclass(frozen=True)
+@record
 class Found:
     """A plan, and the labels that its network numbers."""
 

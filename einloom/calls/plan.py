@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -18,6 +17,7 @@ from einloom.backends.cpu.addresses import address_of
 from einloom.backends.cpu.launcher import SLICE_WORK
 from einloom.backends.cpu.threads import shared_pool
 from einloom.ir.errors import BackendError, DTypeError
+from einloom.ir.record import record
 from einloom.kernels import threads_to_use
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Writing:
         np.copyto(out, result, casting="unsafe")
 
 
-@dataclass(frozen=True)
+@record
 class Copy:
     """An operand to be copied: broadcast to `shape`, then contiguous with its ranks in `order`."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
@@ -13,6 +12,7 @@ from einloom.api import check_target, find_dtype, read_memory_limit
 from einloom.frontend.einsum.memory_order import checked_order
 from einloom.frontend.einsum.semiring import SUM_PRODUCT, Semiring, find_semiring
 from einloom.ir.errors import DTypeError, EinloomError, ParseError
+from einloom.ir.record import record
 from einloom.options import check_precision
 
 CASTINGS = ("no", "equiv", "safe", "same_kind", "unsafe")
@@ -39,7 +39,7 @@ class PathError(ParseError, RuntimeError):
     """A contraction path that does not fit its operands; NumPy raises RuntimeError for it."""
 
 
-@dataclass(frozen=True)
+@record
 class Request:
     """What a call of `einsum` asks for, besides its spec and operands.
 

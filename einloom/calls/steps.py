@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,13 +18,14 @@ from einloom.ir.infer import infer
 from einloom.ir.ops import is_flat
 from einloom.ir.program import Einsum, Module
 from einloom.ir.promotion import compute_dtype, numpy_dtype
+from einloom.ir.record import record
 from einloom.ir.types import COMPLEX, FLOAT, Scalar
 
 Array = np.ndarray[Any, Any]
 StepKey = tuple[tuple[tuple[int, ...], ...], tuple[int, ...], tuple[Operand, ...]]
 
 
-@dataclass(frozen=True)
+@record
 class Step:
     """Run `plan` on nodes: operands 0 to n-1, and step k makes node n+k."""
 
@@ -105,7 +105,7 @@ def steps_plan(
     return StepsPlan(builder.steps, order, dtype, writing)
 
 
-@dataclass(frozen=True)
+@record
 class Found:
     """A plan for many operands: the number of each label in it, the dtype that steps compute in."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from einloom.frontend.einsum.program import RESULT, operand_name, symbol_names, 
 from einloom.frontend.einsum.semiring import SUM_PRODUCT
 from einloom.frontend.einsum.spec import Label, Spec
 from einloom.ir.promotion import numpy_dtype
+from einloom.ir.record import record
 from einloom.ir.types import Scalar
 from einloom.kernels import LayoutClass, kernels_for
 
@@ -35,7 +36,7 @@ MOST_VARIANTS = 3
 Layouts = tuple[LayoutClass, ...]
 
 
-@dataclass(frozen=True)
+@record
 class FamilyKey:
     """What all forms have in common. `spec` is canonical; `common` is the dtype computed in."""
 
@@ -48,7 +49,7 @@ class FamilyKey:
     request: Request
 
 
-@dataclass(frozen=True)
+@record
 class Variant:
     """One compiled form: how it contracts (None: one loop nest), and the layouts it takes."""
 

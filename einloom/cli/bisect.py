@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from einloom.cli.comparison import compare, largest, roundings
 from einloom.ir.errors import EinloomError
 from einloom.ir.program import Module
+from einloom.ir.record import record
 
 if TYPE_CHECKING:
     from einloom.passes import Context, Pipeline
     from einloom.passes.base import Event
 
 
-@dataclass(frozen=True)
+@record
 class Step:
     """What one pass did: `verdict` in words, `kind` for comparing failures of two programs.
 

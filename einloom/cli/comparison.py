@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from einloom.ir.record import record
 from einloom.report import Cell, Table
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ ROUNDINGS = 4
 mathematical function that is not correctly rounded."""
 
 
-@dataclass(frozen=True)
+@record
 class Difference:
     """One result against its reference; `tolerance` 0 asks for equality."""
 
@@ -39,7 +39,7 @@ class Difference:
         return f"{self.name} differs by {self.error:.3g}{where}; tolerance {self.tolerance:.3g}"
 
 
-@dataclass(frozen=True)
+@record
 class Roundings:
     """How many rounded operations may lie behind one number of a program's results."""
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from einloom.cli.failures import Task
 from einloom.cli.programs import DEFAULT_EXTENT, Given
+from einloom.ir.record import record
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -76,7 +76,7 @@ def compiled(given: Given, arguments: Namespace, task: Task) -> Executable:
     return executable
 
 
-@dataclass(frozen=True)
+@record
 class Inputs:
     """Every input of a run, and the names and descriptions of those that are random."""
 

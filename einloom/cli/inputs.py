@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from einloom.ir.errors import EinloomError, ShapeError
+from einloom.ir.record import record
 from einloom.report import Quantity
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _restored(array: Array, type_: TensorType) -> Array:
 # ---- random -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@record
 class RandomInput:
     """A random input and the words for what it holds."""
 

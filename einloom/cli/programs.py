@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from einloom.cli.failures import UsageError
 from einloom.ir.errors import EinloomError, ShapeError
+from einloom.ir.record import record
 
 if TYPE_CHECKING:
     from einloom.ir.program import Module
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 DEFAULT_EXTENT = 64
 
 
-@dataclass(frozen=True)
+@record
 class Given:
     """A program and what the command line says about it.
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from difflib import get_close_matches
 
 from einloom.ir.errors import ParseError
 from einloom.ir.ops import INFIX, MONOIDS, OPS
 from einloom.ir.program import Definition
+from einloom.ir.record import record
 
 
-@dataclass(frozen=True)
+@record
 class Semiring:
     """`reducer` folds (a monoid's name), `product` combines (an operation's name).
 

@@ -20,6 +20,7 @@ from einloom.frontend.einsum.tokens import (
     trimmed,
 )
 from einloom.ir.errors import Location, ShapeError, Source
+from einloom.ir.record import record
 
 
 class Form(Enum):
@@ -58,7 +59,7 @@ ELLIPSIS = Label(ELLIPSIS_TEXT, ELLIPSIS_TEXT, ellipsis=True)
 """Stands for all the ranks of a `...` until `Spec.expand` knows how many they are."""
 
 
-@dataclass(frozen=True)
+@record
 class Spec:
     """A parsed spec. Two specs are equal when their labels are, however they were written.
 
@@ -228,7 +229,7 @@ class Spec:
         return self.text[span[0] : span[1]] == ELLIPSIS_TEXT
 
 
-@dataclass(frozen=True)
+@record
 class Binding:
     """A spec together with the shapes of its operands.
 

@@ -12,11 +12,11 @@ What may stand in a spec:
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 
 from einloom.ir.errors import Location, ParseError, Source
+from einloom.ir.record import record
 
 Span = tuple[int, int]
 
@@ -73,7 +73,7 @@ LOOKALIKES = {
 """Characters that are labels by the rules, but were seldom meant as such."""
 
 
-@dataclass(frozen=True)
+@record
 class Terms:
     """The terms of a spec: the characters `[start, end)` of each."""
 

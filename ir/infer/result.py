@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from einloom.ir.errors import Location
 from einloom.ir.expressions import Expression, Symbol
 from einloom.ir.program import Einsum, Scan
+from einloom.ir.record import record
 from einloom.ir.types import DType, TensorType
 
 UNKNOWN = Symbol("?")  # the extent of a scan state that is not settled yet
 
 
-@dataclass(frozen=True)
+@record
 class Equality:
     """Two extents that must agree at entry, and what to say when they do not."""
 
@@ -23,7 +23,7 @@ class Equality:
     location: Location | None
 
 
-@dataclass(frozen=True)
+@record
 class EinsumTyping:
     """What is known of one einsum statement.
 
@@ -40,7 +40,7 @@ class EinsumTyping:
         return [name for name in self.extents if name not in self.scans]
 
 
-@dataclass(frozen=True)
+@record
 class Inference:
     """Types of all tensors, typings of all einsum statements, checks for entry."""
 

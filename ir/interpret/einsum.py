@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -37,6 +36,7 @@ from einloom.ir.interpret.writing import Writer
 from einloom.ir.program import Einsum
 from einloom.ir.promotion import Typing, numpy_dtype
 from einloom.ir.ranges import conjuncts
+from einloom.ir.record import record
 from einloom.ir.types import DType, Tuple, bool_
 from einloom.ir.typing import Lookup
 
@@ -44,7 +44,7 @@ WORKING_SET = 64 * 2**20
 """Bytes of temporaries aimed at: larger boxes are no faster, smaller ones cost more calls."""
 
 
-@dataclass(frozen=True)
+@record
 class Surroundings:
     """What a statement runs among: the tensors so far, sizes, and the memory cap in bytes."""
 

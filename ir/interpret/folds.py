@@ -7,7 +7,6 @@ needs besides). It starts as 0-d identities and takes the shape of what it absor
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +17,7 @@ from einloom.ir.interpret.storage import Frame
 from einloom.ir.interpret.values import Array, Value, array_of, converted
 from einloom.ir.ops import MONOIDS, OPS, ReducerOp
 from einloom.ir.promotion import compute_dtype
+from einloom.ir.record import record
 from einloom.ir.types import DType, Modular
 
 Partial = list[Array]
@@ -51,7 +51,7 @@ class Fold(Protocol):
 # ---- monoids with a ufunc -----------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@record
 class UfuncFold:
     """sum, prod, max, min, all, any, xor."""
 
@@ -101,7 +101,7 @@ def identity_of(monoid: ReducerOp, dtype: DType) -> Array:
 # ---- argmax and argmin --------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@record
 class PairedFold:
     """argmax, argmin: the first point that holds the extreme value; the first NaN wins.
 
@@ -187,7 +187,7 @@ def one_per_cell(cells: Array, mask: Array) -> list[Array]:
 # ---- integers modulo q --------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@record
 class ModularFold:
     """sum and prod modulo q."""
 
@@ -228,7 +228,7 @@ class ModularFold:
 # ---- monoids that the module defines ------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@record
 class DefinedFold:
     """A `monoid` of the text: combine(... combine(identity, x0) ..., xn) in index order."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import product
 
 from einloom.ir import extents as ext
@@ -15,6 +14,7 @@ from einloom.ir.interpret.storage import Frame
 from einloom.ir.interpret.values import Array, Value, array_of, components, converted
 from einloom.ir.program import Einsum, Monoid, Reduction
 from einloom.ir.promotion import Typing
+from einloom.ir.record import record
 from einloom.ir.types import TensorType, Tuple, bool_
 from einloom.ir.typing import Lookup, fold_dtypes
 
@@ -22,7 +22,7 @@ MOST_AXES = 60
 """NumPy has at most 64; indices beyond stand still and are looped over."""
 
 
-@dataclass(frozen=True)
+@record
 class Level:
     """One reduction, or several nested ones that are one: `sum[i] sum[j]` is `sum[i, j]`."""
 
@@ -113,7 +113,7 @@ def is_direct(indices: Sequence[Expression], own: Sequence[str]) -> bool:
     return all(isinstance(e, Index) or not set(ext.indices_in(e)) & set(own) for e in indices)
 
 
-@dataclass(frozen=True)
+@record
 class Box:
     """A part of the iteration space, and the outermost level that it completes.
 

@@ -9,6 +9,7 @@ from typing import TypeAlias
 from einloom.ir.interpret.storage import Frame
 from einloom.ir.interpret.values import Value
 from einloom.ir.promotion import Typing
+from einloom.ir.record import record
 
 Run: TypeAlias = Callable[[Frame, list[Value]], Value]
 
@@ -27,7 +28,7 @@ class Step:
     drops: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
+@record
 class Plan:
     """A compiled expression."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from einloom.ir.definitions import functions_of, monoids_of
 from einloom.ir.errors import EinloomError
@@ -12,6 +12,7 @@ from einloom.ir.expressions import Expression, Index
 from einloom.ir.infer import infer
 from einloom.ir.node import Node
 from einloom.ir.program import Einsum, Module, Scan, Statement
+from einloom.ir.record import record
 from einloom.ir.rewrite.graph import Graph, Slot
 from einloom.ir.rewrite.indices import indices_used, with_bounds
 from einloom.ir.rewrite.normalize import Normalizer
@@ -32,7 +33,7 @@ from einloom.ir.typing import Lookup, body_typings, reduced_dtypes, result_dtype
 DEFAULT_BUDGET = 1_000_000
 
 
-@dataclass(frozen=True)
+@record
 class Rewritten:
     """What rewriting gives: the module, how many rules fired, and whether the budget ran out."""
 

@@ -6,18 +6,18 @@ that do not overflow) and "no".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
 from einloom.ir.expressions import Value
 from einloom.ir.ops import MONOIDS, OPS
+from einloom.ir.record import record
 from einloom.ir.types import BOOL, COMPLEX, FLOAT, DType, Modular, Scalar
 
 Status = Literal["exact", "ok", "no"]
 
 
-@dataclass(frozen=True)
+@record
 class Validity:
     """The status of one law by the kind of the values it is used on.
 

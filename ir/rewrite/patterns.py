@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from einloom.ir.expressions import Apply, Cast, Expression, Literal, Value
 from einloom.ir.ops import OPS, is_flat
+from einloom.ir.record import record
 from einloom.ir.rewrite.values import converted
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Pattern(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@record
 class Variable:
     """Any expression; the same one wherever the name comes again."""
 
@@ -41,7 +41,7 @@ class Variable:
         return {**bound, self.name: expression}
 
 
-@dataclass(frozen=True)
+@record
 class Number:
     """A literal, or a cast of one, that equals `value`; any value if that is None.
 
@@ -61,7 +61,7 @@ class Number:
         return bound if self.name is None else {**bound, self.name: found}
 
 
-@dataclass(frozen=True)
+@record
 class Applied:
     """An operation of which some arguments are described.
 
@@ -114,7 +114,7 @@ class Applied:
                         stack.append((more, (*used, place)))
 
 
-@dataclass(frozen=True)
+@record
 class AllOf:
     """A flat operation, its arguments split into those that match and the others.
 
@@ -140,7 +140,7 @@ class AllOf:
         return {**bound, self.taken: tuple(taken), self.rest: tuple(rest)}
 
 
-@dataclass(frozen=True)
+@record
 class Found:
     """What a function finds in an expression, for forms that the other patterns cannot say."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from einloom.ir.errors import Location
 from einloom.ir.expressions import Expression
 from einloom.ir.node import Node
 from einloom.ir.program import Statement
+from einloom.ir.record import record
 from einloom.ir.rewrite.graph import Slot
 from einloom.ir.rewrite.laws import EXACT, Validity
 from einloom.ir.rewrite.patterns import Match, Pattern
@@ -17,7 +18,7 @@ from einloom.ir.rewrite.scope import Scope
 Condition = Callable[[Match, Scope], bool]
 
 
-@dataclass(frozen=True)
+@record
 class Rule:
     """One law of the algebra, used from left to right.
 
@@ -34,7 +35,7 @@ class Rule:
     conditions: tuple[Condition, ...] = ()
 
 
-@dataclass(frozen=True)
+@record
 class ExpressionRule(Rule):
     """A law of scalar algebra. The driver refuses a replacement of another typing.
 
@@ -49,7 +50,7 @@ class ExpressionRule(Rule):
     in_indices: bool = False
 
 
-@dataclass(frozen=True)
+@record
 class Edit:
     """What a statement becomes: `statements` in its place, the last one at its own slot.
 
@@ -63,7 +64,7 @@ class Edit:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@record
 class StatementRule(Rule):
     """A law of einsum algebra: one statement, with what defines its operands, becomes others.
 
@@ -76,7 +77,7 @@ class StatementRule(Rule):
     replacement: Callable[[Match, Scope], Edit | None] = field(kw_only=True)
 
 
-@dataclass(frozen=True)
+@record
 class Firing:
     """One use of a rule: what stood there, what stands there now, and in which statement."""
 

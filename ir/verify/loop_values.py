@@ -12,11 +12,12 @@ from einloom.ir.names import counted
 from einloom.ir.node import Node, postorder
 from einloom.ir.ops import OPS
 from einloom.ir.promotion import Typing, op_typing, value_typing
+from einloom.ir.record import record
 from einloom.ir.types import BOOL, SCALARS, DType, Scalar, i64
 from einloom.ir.verify.complaints import Complaint, complaint, near
 
 
-@dataclass(frozen=True)
+@record
 class ValueTyping:
     """The dtype of a value and its lanes, 1 for a scalar; None: unknown after a complaint."""
 

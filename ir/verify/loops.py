@@ -29,6 +29,7 @@ from einloom.ir.loops import (
 from einloom.ir.names import counted
 from einloom.ir.node import Node
 from einloom.ir.promotion import Typing
+from einloom.ir.record import record
 from einloom.ir.types import i64
 from einloom.ir.verify.complaints import Complaint, complaint, in_order, near, raise_collected
 from einloom.ir.verify.launches import buffers_are_sound, launches_fit, names_are_unique
@@ -47,7 +48,7 @@ LOOP_KINDS = ("serial", "parallel", "vector", "unroll")
 STORAGES = ("stack", "workspace", "growable")
 
 
-@dataclass(frozen=True)
+@record
 class Block:
     """Statements in a row, and what they yield to the loop or the branch around them."""
 

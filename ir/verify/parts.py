@@ -12,12 +12,13 @@ from einloom.ir.expressions import Expression
 from einloom.ir.infer import Inference
 from einloom.ir.node import Node, postorder
 from einloom.ir.program import Einsum, Function, Kernel, Module, Monoid, Scan, Statement
+from einloom.ir.record import record
 from einloom.ir.typing import Lookup
 
 NodeT = TypeVar("NodeT", bound=Node)
 
 
-@dataclass(frozen=True)
+@record
 class Place:
     """A statement and the scans around it, outermost first; `first`: for each of them, whether
     the statement stands in its `from`. `kernel`: the kernel around it."""

@@ -8,7 +8,6 @@ scans the same holds for each of them (wavefronts).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from einloom.ir import extents as ext
 from einloom.ir.expressions import Access, Expression, Index, Literal, Symbol
@@ -16,13 +15,14 @@ from einloom.ir.node import Node, postorder, rebuild
 from einloom.ir.ops import apply
 from einloom.ir.program import Einsum, Scan
 from einloom.ir.ranges import index_text, is_below, is_injective
+from einloom.ir.record import record
 from einloom.ir.verify.complaints import Complaint, complaint
 from einloom.ir.verify.parts import Parts, Place, roots_of
 
 ONE = Literal(1)
 
 
-@dataclass(frozen=True)
+@record
 class Write:
     """One write of a tensor inside a scan. `order`: its position in the text."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 from einloom.ir.errors import PassError
+from einloom.ir.record import record
 from einloom.ir.types import DType
 from einloom.passes.contraction.cost import CostModel, Plan, PlanCost, measured
 from einloom.passes.contraction.memory import fitting
@@ -21,7 +21,7 @@ Method = Literal[
 ]  # fmt: skip
 
 
-@dataclass(frozen=True)
+@record
 class Choice:
     """A plan, its cost, and how many others were compared with it."""
 
@@ -30,7 +30,7 @@ class Choice:
     compared: int
 
 
-@dataclass(frozen=True)
+@record
 class Wish:
     """What the user asks for: see the options of `Contract`."""
 

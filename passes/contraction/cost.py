@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
+from einloom.ir.record import record
 from einloom.ir.types import COMPLEX, DType, Scalar
 from einloom.passes.contraction.network import Indices, Network, Step, Tree
 
@@ -38,7 +38,7 @@ class CostModel(Protocol):
         """
 
 
-@dataclass(frozen=True)
+@record
 class PlainCostModel:
     """A machine without caches, for contexts that give no cost model."""
 
@@ -66,7 +66,7 @@ class PlainCostModel:
         return max(computing, moving) + fixed
 
 
-@dataclass(frozen=True)
+@record
 class Plan:
     """A tree, perhaps run once per slice.
 
@@ -95,7 +95,7 @@ class Plan:
         return varying
 
 
-@dataclass(frozen=True)
+@record
 class StepCost:
     """One step, once: scalar operations, elements of its result, bytes read and written."""
 
@@ -105,7 +105,7 @@ class StepCost:
     bytes_written: float
 
 
-@dataclass(frozen=True)
+@record
 class PlanCost:
     """A whole plan, all slices included.
 

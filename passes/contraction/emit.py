@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from einloom.ir.casting import highest, lowest
 from einloom.ir.expressions import Access, Cast, Expression, Index, Literal
@@ -12,6 +12,7 @@ from einloom.ir.names import unique_name
 from einloom.ir.node import Node, postorder, rebuild
 from einloom.ir.ops import MONOIDS, apply
 from einloom.ir.program import Bound, Einsum, Reduction, Scan, Statement, Target
+from einloom.ir.record import record
 from einloom.ir.types import FLOAT, DType, Rank, Scalar, TensorType
 from einloom.passes.contraction.cost import Plan
 from einloom.passes.contraction.network import Step
@@ -216,7 +217,7 @@ class _Emitter:
         return Literal(value) if whole else Cast(dtype, Literal(value))
 
 
-@dataclass(frozen=True)
+@record
 class Mentions:
     """Indices of an expression: all that are used, and those whose extent an access settles."""
 

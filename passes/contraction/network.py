@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
+
+from einloom.ir.record import record
 
 Indices = tuple[int, ...]
 Path = Sequence[tuple[int, ...]]
@@ -21,7 +23,7 @@ MANY = 500
 """Extents whose product is computed by powers: one after the other takes quadratic time."""
 
 
-@dataclass(frozen=True)
+@record
 class Network:
     """What is to be contracted.
 
@@ -66,7 +68,7 @@ class Network:
         )
 
 
-@dataclass(frozen=True)
+@record
 class Step:
     """One statement of a tree: the product of `operands`, folded over `reduced`.
 
@@ -83,7 +85,7 @@ class Step:
         return self.kept + self.reduced
 
 
-@dataclass(frozen=True)
+@record
 class Tree:
     """Steps in the order in which they run; the last one gives the result.
 

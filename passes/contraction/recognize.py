@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from einloom.ir import extents as ext
 from einloom.ir.definitions import functions_of, inline, monoids_of
@@ -14,6 +13,7 @@ from einloom.ir.node import postorder
 from einloom.ir.ops import MONOIDS, is_flat
 from einloom.ir.program import Einsum, Module, Reduction
 from einloom.ir.promotion import Typing, compute_dtype, numpy_dtype
+from einloom.ir.record import record
 from einloom.ir.rewrite.laws import Status, absorbs, distributes, merges
 from einloom.ir.types import COMPLEX, FLOAT, DType, Quantized, Scalar
 from einloom.ir.typing import Lookup, typings_of
@@ -24,7 +24,7 @@ UNKNOWN_EXTENT = 64
 """The size assumed of an extent of which nothing is known."""
 
 
-@dataclass(frozen=True)
+@record
 class Contraction:
     """An einsum that may be split: `op` of `factors`, folded with `monoid`.
 
@@ -49,7 +49,7 @@ class Contraction:
         return self.statement.targets[0].name
 
 
-@dataclass(frozen=True)
+@record
 class Refusal:
     """Why a product of factors with a fold around it is left as it is."""
 

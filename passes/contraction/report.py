@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from einloom.ir import extents as ext
@@ -11,6 +10,7 @@ from einloom.ir.errors import PassError
 from einloom.ir.infer import infer
 from einloom.ir.names import nested_statements
 from einloom.ir.program import Einsum, Module
+from einloom.ir.record import record
 from einloom.ir.types import DType
 from einloom.passes.base import Context
 from einloom.passes.contraction.choose import list_positions
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from einloom.passes.contract import Contract
 
 
-@dataclass(frozen=True)
+@record
 class ReportedStep:
     """One statement: its indices as an einsum, its loops, and what it costs once."""
 
@@ -39,7 +39,7 @@ class ReportedStep:
     elements: int
 
 
-@dataclass(frozen=True)
+@record
 class ContractionReport:
     """How one statement is contracted.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from einloom.ir.expressions import Access, Apply, Expression, Index, Literal, Lo
 from einloom.ir.loops import Allocate, For, If, Let, Load, LoopStatement, Store
 from einloom.ir.node import postorder
 from einloom.ir.ops import apply
+from einloom.ir.record import record
 from einloom.passes.lowering.folds import Fold
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def tile_loop(nest: Nest, variables: Variables) -> list[LoopStatement]:
     return [For(tile, Literal(0), tiles, tuple(body), "parallel" if sliced else "serial")]
 
 
-@dataclass(frozen=True)
+@record
 class Rows:
     """The rows that a block computes at once: one, or `count` from `first` along `index`."""
 

@@ -12,10 +12,11 @@ from einloom.ir.infer import Inference
 from einloom.ir.loops import Buffer, FaultSite, Let, LoopFunction, LoopStatement, buffer_name
 from einloom.ir.names import unique_name
 from einloom.ir.program import Function, Monoid, Scan
+from einloom.ir.record import record
 from einloom.ir.types import DType, Quantized, TensorType, Tuple, i64
 
 
-@dataclass(frozen=True)
+@record
 class OperandLayout:
     """What a kernel may rely on about an operand: constant strides in bytes, alignment."""
 
@@ -23,7 +24,7 @@ class OperandLayout:
     aligned: bool = True
 
 
-@dataclass(frozen=True)
+@record
 class ProgramContext:
     """What all functions of one program share.
 
@@ -58,7 +59,7 @@ class ProgramContext:
         return dtype.items if isinstance(dtype, Tuple) else (dtype,)
 
 
-@dataclass(frozen=True)
+@record
 class LocalTensor:
     """An intermediate of a kernel: its buffers, and which of its ranks they keep."""
 
@@ -157,7 +158,7 @@ class FunctionBuilder:
         )
 
 
-@dataclass(frozen=True)
+@record
 class Place:
     """Where a statement is evaluated: loop variables of its indices, what bounds them.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from einloom.ir import extents as ext
 from einloom.ir.definitions import inline
 from einloom.ir.expressions import Access, Expression, Index, Literal
@@ -12,11 +10,12 @@ from einloom.ir.node import postorder
 from einloom.ir.ops import MONOIDS
 from einloom.ir.program import Einsum
 from einloom.ir.promotion import numpy_dtype
+from einloom.ir.record import record
 from einloom.ir.types import Quantized, Tuple
 from einloom.passes.lowering.function import ProgramContext
 
 
-@dataclass(frozen=True)
+@record
 class LoopOrder:
     """`outer` loops over result indices, `reduced` over reduced ones; `inner` is the last loop.
 

@@ -7,13 +7,13 @@ end. Folds outside the innermost such one combine whole arrays of cells.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from einloom.ir import extents as ext
 from einloom.ir.expressions import Expression, Index, Literal, Local
 from einloom.ir.loops import Allocate, If, Load, LoopStatement, Store
+from einloom.ir.record import record
 from einloom.ir.types import DType, bool_
 from einloom.passes.lowering.order import plain_indices
 from einloom.passes.lowering.regions import (
@@ -85,7 +85,7 @@ def fold_in_place(nest: Nest, variables: Variables) -> list[LoopStatement]:
     return nest.where_reached(indices, variables, inside)
 
 
-@dataclass(frozen=True)
+@record
 class _Cells:
     """What one fold carries, per cell of the region; `touched`: whether anything was folded."""
 

@@ -8,7 +8,6 @@ hold one iteration's part.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from einloom.ir import extents as ext
 from einloom.ir.definitions import inline
@@ -16,11 +15,12 @@ from einloom.ir.expressions import Access, Expression, Index
 from einloom.ir.infer import EinsumTyping
 from einloom.ir.node import postorder
 from einloom.ir.program import Einsum
+from einloom.ir.record import record
 from einloom.passes.lowering.function import ProgramContext
 from einloom.passes.lowering.order import choose_order, plain_indices
 
 
-@dataclass(frozen=True)
+@record
 class Member:
     """One statement of a kernel and its own names of the shared loops, outermost first."""
 
@@ -28,7 +28,7 @@ class Member:
     spine: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@record
 class Refusal:
     """Why a statement cannot join a kernel."""
 
