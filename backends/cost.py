@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 
+from einloom.backends.machine_model import Cache, MachineModel
 from einloom.ir import extents as ext
 from einloom.ir.definitions import functions_of, inline, monoids_of
 from einloom.ir.errors import ShapeError
@@ -17,94 +19,10 @@ from einloom.ir.ops import MONOIDS, OPS, is_flat
 from einloom.ir.program import Call, Einsum, Kernel, Module, Reduction, Scan, Statement
 from einloom.ir.promotion import numpy_dtype
 from einloom.ir.record import record
-from einloom.ir.types import COMPLEX, FLOAT, DType, Modular, Quantized, Scalar, Tuple
+from einloom.ir.types import FLOAT, DType, Quantized, Scalar
 
 DEFINED_OP_COST = 10.0
 """Operations assumed for a monoid that a program defines, where its text is not counted."""
-
-
-@record
-class Cache:
-    """A level of memory: bytes that fit, and bytes per second that one thread moves."""
-
-    size: int
-    bandwidth: float
-
-
-@record
-class MachineModel:
-    """A machine as a roofline: peaks per kind of dtype, memory levels, fixed costs.
-
-    Peaks are operations per second on one thread, a multiply-add being two; memory speeds are
-    bytes per second. The defaults are those of one core of a recent x86-64 server under compiled
-    code without tiling; they serve to compare alternatives, not to predict.
-
-    `launch_seconds`: starting a kernel. `fresh_bandwidth`: first writes to memory just
-    allocated, which the system has to map. `parallel_operations`: below this much work a kernel
-    runs on one thread.
-    """
-
-    threads: int = 2
-    f32_peak: float = 2.4e10
-    f64_peak: float = 1.2e10
-    small_integer_peak: float = 2.4e10
-    i64_peak: float = 8e9
-    modular_peak: float = 5e8
-    caches: tuple[Cache, ...] = (
-        Cache(48 << 10, 1e11),
-        Cache(2 << 20, 5e10),
-        Cache(32 << 20, 2.5e10),
-    )
-    memory_bandwidth: float = 1.2e10
-    fresh_bandwidth: float = 4e9
-    launch_seconds: float = 2e-6
-    parallel_operations: float = 2e5
-
-    def peak(self, dtype: DType) -> float:
-        """Operations per second of one thread on a dtype. f16 and bf16 are computed in f32."""
-        if isinstance(dtype, Modular):
-            return self.modular_peak
-        if isinstance(dtype, Quantized):
-            return self.f32_peak
-        if isinstance(dtype, Tuple):
-            return min(self.peak(item) for item in dtype.items)
-        assert isinstance(dtype, Scalar)
-        if dtype.kind == FLOAT:
-            return self.f64_peak if dtype.bits == 64 else self.f32_peak
-        if dtype.kind == COMPLEX:  # a complex multiply-add is eight operations, not two
-            return (self.f64_peak if dtype.bits == 128 else self.f32_peak) / 4
-        return self.i64_peak if dtype.bits == 64 else self.small_integer_peak
-
-    def bandwidth(self, footprint: float) -> float:
-        """Bytes per second where `footprint` bytes are touched."""
-        for cache in self.caches:
-            if footprint <= cache.size:
-                return cache.bandwidth
-        return self.memory_bandwidth
-
-    def seconds(
-        self,
-        *,
-        operations: float,
-        bytes_moved: float,
-        footprint: float,
-        fresh_bytes: float,
-        dtype: DType,
-        launches: int,
-        serial: bool,
-    ) -> float:
-        """The larger of computing and moving, with the fixed costs added.
-
-        `operations`: on `dtype`, in units of an addition. `bytes_moved`: read and written.
-        `footprint`: bytes touched. `fresh_bytes`: written to memory just allocated. `serial`: it
-        runs on one thread whatever its size.
-        """
-        threads = 1 if serial or operations < self.parallel_operations else self.threads
-        computing = operations / (self.peak(dtype) * threads)
-        moving = bytes_moved / self.bandwidth(footprint)
-        small = self.caches[-1].size if self.caches else 0
-        mapping = max(0.0, fresh_bytes - small) / self.fresh_bandwidth
-        return max(computing, moving) + mapping + launches * self.launch_seconds
 
 
 @record
@@ -114,7 +32,8 @@ class StatementCost:
     `flops`: scalar operations of any dtype: each operation of the body and each fold counts one.
     Bytes are compulsory traffic: every element that is used is read or written once per
     execution. `times`: how often the statement runs, because of the scans around it; all other
-    numbers include it. `seconds`: the machine model's estimate.
+    numbers include it. `seconds`: the machine model's estimate. `computing`, `moving`: seconds
+    that its operations and its bytes take at the peak of that machine: the roofline.
     """
 
     name: str
@@ -123,6 +42,8 @@ class StatementCost:
     bytes_written: float
     seconds: float
     times: int = 1
+    computing: float = 0.0
+    moving: float = 0.0
 
     @property
     def intensity(self) -> float:
@@ -132,14 +53,22 @@ class StatementCost:
 
 
 def cost_of(
-    module: Module, symbols: Mapping[str, int], model: MachineModel | None = None
+    module: Module,
+    symbols: Mapping[str, int],
+    model: MachineModel | None = None,
+    packed: Mapping[str, float] | None = None,
+    transposed: Collection[str] = (),
 ) -> list[StatementCost]:
     """The cost of every statement of a module, in the order of the text.
 
-    `symbols` binds all extents that are known at run time only. Statements in a scan count once
-    per iteration, with `until` as if it never stopped. Constants cost nothing. Of a call only the
-    bytes are known. What passes between the statements of one kernel stays in registers or cache
-    and is not counted. Tensors with a sparse format count as if all their elements were stored.
+    `symbols` binds all extents that are known at run time only. `packed`: by tensor, for those
+    that a packed contraction defines, the share of what its register tiles compute that is
+    wanted: tiles stick out at the edges. `transposed`: the tensors that transpositions define.
+
+    Statements in a scan count once per iteration, with `until` as if it never stopped. Constants
+    cost nothing. Of a call only the bytes are known. What passes between the statements of one
+    kernel stays in registers or cache and is not counted. Tensors with a sparse format count as
+    if all their elements were stored.
     Raises ShapeError where a symbol has no size.
     """
     missing = [name for name in infer(module).symbols if name not in symbols]
@@ -148,47 +77,69 @@ def cost_of(
             f"no size is given for {', '.join(missing)}",
             suggestion=f"give one, for example {missing[0]}=64",
         )
-    return list(_Costing(module, symbols, model or MachineModel()).statements(module.body))
+    costing = _Costing(module, symbols, model or MachineModel(), packed or {}, transposed)
+    return list(costing.statements(module.body))
+
+
+@record
+class _Place:
+    """Where a statement stands: how often it runs, and whether it starts a kernel.
+
+    `inside`: tensors that stay inside its kernel. `serial`: it runs on one thread.
+    """
+
+    times: int = 1
+    launches: int = 1
+    inside: frozenset[str] = frozenset()
+    serial: bool = False
 
 
 class _Costing:
-    def __init__(self, module: Module, symbols: Mapping[str, int], model: MachineModel) -> None:
+    def __init__(
+        self,
+        module: Module,
+        symbols: Mapping[str, int],
+        model: MachineModel,
+        packed: Mapping[str, float],
+        transposed: Collection[str],
+    ) -> None:
         self.inference = infer(module)
         self.functions = functions_of(module)
         self.monoids = monoids_of(module)
         self.symbols = symbols
         self.model = model
+        self.packed = packed
+        self.transposed = transposed
 
     def statements(self, body: Iterable[Statement]) -> Iterator[StatementCost]:
         """Costs of statements and of what they contain, without recursion."""
-        stack: list[tuple[Statement, int, int, frozenset[str]]] = []  # and times, launches, inside
-        stack += [(s, 1, 1, frozenset()) for s in reversed(list(body))]
+        stack: list[tuple[Statement, _Place]] = []
+        stack += [(s, _Place()) for s in reversed(list(body))]
         while stack:
-            statement, times, launches, inside = stack.pop()
+            statement, place = stack.pop()
             match statement:
                 case Einsum():
-                    yield self.einsum(statement, times, launches, inside)
+                    yield self.einsum(statement, place)
                 case Call():
-                    yield self.call(statement, times)
+                    yield self.call(statement, place.times)
                 case Kernel():
                     own = {n for s in statement.body for n in own_names(s)} - set(statement.outputs)
+                    first = replace(place, inside=place.inside | own)
+                    following = replace(first, launches=0)
                     parts = list(enumerate(statement.body))
-                    stack += [
-                        (s, times, launches if k == 0 else 0, inside | own)
-                        for k, s in reversed(parts)
-                    ]
+                    stack += [(s, following if k else first) for k, s in reversed(parts)]
                 case Scan():
-                    # One kernel runs all iterations, so only its first statement is launched.
-                    repeated = times * self.extent(statement.extent)
-                    stack += [(s, repeated, 0, inside) for s in reversed(statement.body)]
+                    # One kernel on one thread runs all iterations: it is launched once.
+                    times = place.times * self.extent(statement.extent)
+                    first = replace(place, serial=True)
+                    following = replace(first, launches=0)
+                    repeated = replace(following, times=times)
+                    stack += [(s, repeated) for s in reversed(statement.body)]
                     parts = list(enumerate(statement.initial))
-                    stack += [
-                        (s, times, launches if k == 0 else 0, inside) for k, s in reversed(parts)
-                    ]
+                    stack += [(s, following if k else first) for k, s in reversed(parts)]
 
-    def einsum(
-        self, statement: Einsum, times: int, launches: int, inside: frozenset[str]
-    ) -> StatementCost:
+    def einsum(self, statement: Einsum, place: _Place) -> StatementCost:
+        times, inside = place.times, place.inside
         typing = self.inference.einsums[statement]
         sizes = {name: self.extent(typing.extents[name]) for name in typing.own_indices()}
         flops, weighted = self.operations(statement, sizes)
@@ -198,24 +149,43 @@ class _Costing:
             if target.name not in inside:
                 left = {n for e in statement.indices for n in ext.indices_in(e) if n in sizes}
                 written += math.prod(sizes[name] for name in left) * element_bits(dtype) / 8
-        seconds = times * self.model.seconds(
+        packed = self.packed.get(statement.targets[0].name, 0.0)
+        if packed:  # what a factor computes is done once for each of its cells, in packing it
+            weighted = 2.0 * math.prod(sizes.values())
+        moved, dtype = read + written, typing.dtypes[0]
+        seconds = self.model.seconds(
             operations=weighted,
-            bytes_moved=read + written,
-            footprint=read + written,
+            bytes_moved=moved,
+            footprint=moved,
             fresh_bytes=0.0,
-            dtype=typing.dtypes[0],
-            launches=0,
-            serial=times > 1 or not launches,
+            dtype=dtype,
+            launches=place.launches,
+            serial=place.serial,
+            bytes_written=written,
+            packed=packed * self.fused(statement, dtype),
+            transposed=statement.targets[0].name in self.transposed,
         )
-        name = ", ".join(target.name for target in statement.targets)
+        computing, moving = self.model.bounds(
+            operations=flops, bytes_moved=moved, footprint=moved, dtype=dtype, serial=place.serial
+        )
         return StatementCost(
-            name,
+            ", ".join(target.name for target in statement.targets),
             times * flops,
             times * read,
             times * written,
-            seconds + launches * self.model.launch_seconds,
+            times * seconds,
             times,
+            times * computing,
+            times * moving,
         )
+
+    def fused(self, statement: Einsum, dtype: DType) -> float:
+        """Half where the operation and the fold of a contraction are not one instruction."""
+        body = inline(statement.body, self.functions)
+        product = isinstance(body, Apply) and body.op == "mul"
+        sums = all(reduction.monoid == "sum" for reduction in statement.reductions)
+        floating = isinstance(dtype, Scalar) and dtype.kind == FLOAT
+        return 1.0 if (product and sums) or not floating else 0.5
 
     def call(self, statement: Call, times: int) -> StatementCost:
         def size(name: str) -> float:
@@ -226,8 +196,9 @@ class _Costing:
         read = sum(size(access.tensor) for access in statement.arguments)
         written = sum(size(target.name) for target in statement.targets)
         name = ", ".join(target.name for target in statement.targets)
-        seconds = (read + written) / self.model.memory_bandwidth + self.model.launch_seconds
-        return StatementCost(name, 0, times * read, times * written, times * seconds, times)
+        moving = times * (read + written) / self.model.memory_bandwidth
+        seconds = moving + times * self.model.launch_seconds
+        return StatementCost(name, 0, times * read, times * written, seconds, times, 0.0, moving)
 
     def operations(self, statement: Einsum, sizes: Mapping[str, int]) -> tuple[int, float]:
         """Scalar operations, counted, and weighted by what each costs."""

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from importlib import import_module
+
+from benchmarks import dense
 
 PAGES = ("foundation", "rewriting")
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("page", choices=PAGES)
-    parser.add_argument("--json", metavar="FILE", help="write the figures as JSON, too")
+    pages = parser.add_subparsers(dest="page", required=True, metavar="NAME")
+    for name in (*PAGES, "dense"):
+        page = pages.add_parser(name)
+        page.add_argument("--json", metavar="FILE", help="write the figures as JSON, too")
+        if name == "dense":
+            dense.add_arguments(page)
     arguments = parser.parse_args()
+    if arguments.page == "dense":
+        return dense.main(arguments)
     import_module(f"benchmarks.{arguments.page}").main(arguments.json)
+    return 0
 
 
-main()
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,8 +1,8 @@
 """Writes the pages of the manual that are made from the code: `python docs/generate.py`.
 
 passes.md comes from the passes' docstrings and options, operations.md from the table of
-operations and the promotion rules, rules.md from the rewrite rules, settings.md from the table of
-environment variables.
+operations and the promotion rules, accuracy.md from the table of generated functions, rules.md
+from the rewrite rules, settings.md from the table of environment variables.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from inspect import cleandoc
 from pathlib import Path
 
+from einloom.backends.cpu.elementary.table import DOUBLE, SINGLE
 from einloom.cli.passes import defaults
 from einloom.config import VARIABLES
 from einloom.ir import rules
@@ -149,6 +150,12 @@ def _law(law: Law) -> str:
     match law.kind:
         case "distributes":
             return f"distributes over {law.operand}{mark}"
+        case "right-distributes":
+            return f"distributes over {law.operand} from the right{mark}"
+        case "undoes":
+            return f"undoes {law.operand}{mark}"
+        case "turns-sums":
+            return f"turns sums into {law.operand}{mark}"
         case "identity" | "annihilator":
             return f"{law.kind} {law.operand}{mark}"
     return law.kind + mark
@@ -159,6 +166,35 @@ def _promoted(a: str, b: str) -> str:
         return str(promote(Scalar(a), Scalar(b)))
     except DTypeError:
         return "-"
+
+
+# ---- accuracy -----------------------------------------------------------------------------
+
+
+def accuracy_page() -> str:
+    rows = [
+        [code(name), f"{single.ulps:g}", f"{DOUBLE[name].ulps:g}" if name in DOUBLE else "-"]
+        for name, single in SINGLE.items()
+    ]
+    return _page(
+        [
+            NOTICE,
+            "# Accuracy of the elementary functions",
+            "The CPU backend generates these functions itself, as code without branches or "
+            "calls, so that loops over them become vector code. The table holds the largest error "
+            "in units in the last place of the exact result (ulp; 0.5 would be correct rounding), "
+            "on every target, with fused multiplication or without. `f16` and `bf16` are computed "
+            "in `f32`. Where a cell has a dash, the function comes from the C library.",
+            table(["function", "f32, ulp", "f64, ulp"], rows),
+            "NaN, infinities, signed zeros and subnormal numbers, as arguments and as results, "
+            "are those of the C standard. `pow` with a literal exponent is a product, a quotient "
+            "or a root where that is exact enough: `x**2` is `x*x`.",
+            "The bounds of `f32` functions of one argument are tested for every argument "
+            "(`pytest -m deep tests/backends/test_elementary.py` prints the largest error found "
+            "and where), those of two arguments and of `f64` on samples. The polynomials are "
+            "derived by `docs/derive_polynomials.py`.",
+        ]
+    )
 
 
 # ---- rules --------------------------------------------------------------------------------
@@ -229,6 +265,7 @@ def pages() -> dict[str, str]:
     return {
         "passes.md": passes_page(),
         "operations.md": operations_page(),
+        "accuracy.md": accuracy_page(),
         "rules.md": rules_page(),
         "settings.md": settings_page(),
     }

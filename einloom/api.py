@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from einloom.ir.errors import DTypeError, ParseError, ShapeError, UnsupportedError
+from einloom import config
+from einloom.ir.errors import DTypeError, EinloomError, ParseError, ShapeError, UnsupportedError
 from einloom.ir.program import Module
 from einloom.ir.promotion import from_numpy
 from einloom.ir.record import record
@@ -26,11 +27,20 @@ TARGETS = ("cpu",)
 _PROGRAM = re.compile(r"\s*(#[^\n]*\n\s*)*(program|fn|monoid)\s+[\w`]")
 
 
+class OptionError(EinloomError, TypeError):
+    """Options that exclude each other."""
+
+
 @record
 class TensorSpec:
     """Shape and dtype of an operand that is not there yet.
 
-    `dtype` is anything that NumPy takes as one, or an Einloom name such as `"f32"`, `"bf16"`.
+    `dtype` is an Einloom name such as `"f32"`, `"bf16"`, or else anything that NumPy takes as one.
+    Einloom's names count bits, NumPy's short ones bytes: `"i8"` is `int8` here and `int64` as
+    `einsum`'s `dtype=`. `"int64"`, `np.int64` or an array's dtype mean the same everywhere.
+
+    >>> TensorSpec((2, 3), "i8").dtype, TensorSpec((2, 3), "int64").dtype
+    (dtype('int8'), dtype('int64'))
     """
 
     shape: tuple[int, ...]
@@ -121,6 +131,7 @@ def compile(
     optimize: Any = "auto",
     memory_limit: int | str | None = None,
     extents: Mapping[str, int] | None = None,
+    autotune: bool | None = None,
 ) -> Executable:
     """Compile a module, a program text, a path of one, or an einsum spec.
 
@@ -128,14 +139,20 @@ def compile(
     their dtypes are compiled in, their shapes only guide decisions. `pipeline` replaces the
     target's default: a `Pipeline`, its text, or a list of passes and texts. `extents` are likely
     sizes of a program's symbols. `memory_limit`: elements that an intermediate may have, or
-    `"max_input"`. Raises EinloomError, and TypeError for an unknown option.
+    `"max_input"`. `optimize` and `memory_limit` are those of `einsum`, and options of the
+    default pipeline's `contract`: with a `pipeline` they are refused. `autotune` measures now how
+    packed contractions are best cut, and keeps what was found in the disk cache; None does as
+    `EINLOOM_AUTOTUNE` says. Raises EinloomError, and TypeError for an unknown option or one that
+    is refused.
     """
     check_target(target)
+    refuse_beside_pipeline(pipeline, optimize=optimize, memory_limit=memory_limit)
+    optimize, memory_limit = read_contraction(optimize, memory_limit)
     module = as_module(program, operands, semiring)
     hints = dict(extents or {})
     if is_spec(program):
         hints.update(_hints(module, operands))
-    return compile_module(
+    executable = compile_module(
         module,
         target=target,
         pipeline=pipeline,
@@ -144,6 +161,32 @@ def compile(
         optimize=optimize,
         memory_limit=memory_limit,
     )
+    if config.autotune() if autotune is None else autotune:
+        executable.autotune = True
+        executable.blockings(executable.default_layouts(), executable.sizes(None))
+    return executable
+
+
+def refuse_beside_pipeline(pipeline: Any, *, optimize: Any, memory_limit: Any) -> None:
+    """OptionError for options that a pipeline given by the caller would not follow."""
+    given = [] if isinstance(optimize, str) and optimize == "auto" else ["optimize"]
+    given += [] if memory_limit is None else ["memory_limit"]
+    if pipeline is not None and given:
+        raise OptionError(
+            f"compile takes pipeline or {' and '.join(given)}, not both",
+            suggestion="state them in the pipeline: contract{method=..., memory_limit=...}",
+        )
+
+
+def read_contraction(optimize: Any, memory_limit: Any) -> tuple[Any, int | str | None]:
+    """`optimize` and `memory_limit` checked, in the forms of `contract_options`."""
+    from einloom.calls.request import read_optimize
+
+    method, path, limit = read_optimize(optimize)
+    limit = limit if memory_limit is None else read_memory_limit(memory_limit)
+    if path is not None:
+        return path, limit
+    return False if method == "none" else method, limit
 
 
 def check_target(target: str) -> None:
@@ -271,11 +314,11 @@ def read_memory_limit(limit: Any) -> int | str | None:
 
 
 def new_context(strict: bool | None, extents: Mapping[str, int]) -> Context:
-    from einloom.backends.cost import MachineModel
+    from einloom.machine_file import ThisMachine
     from einloom.passes import Context
 
     return Context(
-        cost_model=MachineModel(),
+        cost_model=ThisMachine(),
         strict=current().strict if strict is None else strict,
         extents=extents,
     )

@@ -34,7 +34,22 @@ class CacheInfo:
 
 
 _memory: MemoryCache[Hashable, Any] = MemoryCache()
-_plans: MemoryCache[Hashable, Any] = MemoryCache(capacity=1024)
+
+
+class PlanCache(MemoryCache[Hashable, Any]):
+    """Plans of calls. `calls` are those that run without Python: slots, some of them None."""
+
+    def __init__(self, capacity: int = 1024) -> None:
+        super().__init__(capacity)
+        self.calls: list[Any] = [None] * capacity
+
+    def clear(self) -> None:
+        """Forget all plans and calls."""
+        super().clear()
+        self.calls[:] = [None] * len(self.calls)
+
+
+_plans = PlanCache()
 _disk: DiskCache | None = None
 
 
@@ -43,7 +58,7 @@ def memory_cache() -> MemoryCache[Hashable, Any]:
     return _memory
 
 
-def plan_cache() -> MemoryCache[Hashable, Any]:
+def plan_cache() -> PlanCache:
     """Plans of calls by dtypes, shapes and strides: small, and apart from compiled code, so that
     calls of many shapes do not drive code out. `cache_info` does not count it."""
     return _plans

@@ -70,7 +70,14 @@ DEBUG = Variable(
     "1",
     "0",
 )
-VARIABLES = (CACHE_DIR, CACHE_SIZE, CACHE, NUM_THREADS, DEBUG)
+AUTOTUNE = Variable(
+    "EINLOOM_AUTOTUNE",
+    "whether compile measures how packed contractions are best cut",
+    "0 (off) or 1 (on)",
+    "1",
+    "0",
+)
+VARIABLES = (CACHE_DIR, CACHE_SIZE, CACHE, NUM_THREADS, AUTOTUNE, DEBUG)
 
 
 def cache_folder() -> Path | None:
@@ -109,6 +116,11 @@ def disk_cache_enabled() -> bool:
 def num_threads() -> int | None:
     """Number of threads that the user asks for, or `None` where the choice is left to us."""
     return _whole_number(NUM_THREADS, 1, MOST_THREADS, unset=0) or None
+
+
+def autotune() -> bool:
+    """Whether `compile` measures how packed contractions are best cut."""
+    return _whole_number(AUTOTUNE, 0, 1, unset=0) == 1
 
 
 def debug_level() -> int:

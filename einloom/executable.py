@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from einloom.backends.cpu.entry.known import MISSED
 from einloom.cache import memory_cache
+from einloom.calls.native import RepeatedCalls, native_calls
 from einloom.calls.operands import OutputError
 from einloom.ir.binding import bind
 from einloom.ir.errors import DTypeError, RangeError, ShapeError, UnsupportedError
@@ -24,15 +27,30 @@ from einloom.ir.quantized import (
 )
 from einloom.ir.record import record
 from einloom.ir.types import Quantized, TensorType
-from einloom.kernels import LayoutClass, kernels_for, layout_class, lowered, run_prepared
+from einloom.kernels import (
+    Blockings,
+    LayoutClass,
+    blockings_for,
+    kernels_for,
+    layout_class,
+    lowered,
+    run_prepared,
+    unlike,
+)
 
 if TYPE_CHECKING:
+    from os import PathLike
+    from pathlib import Path
+
     from einloom.backends.cost import StatementCost
     from einloom.backends.cpu.launcher import IndexFault, Prepared
     from einloom.ir.loops import LoopProgram
     from einloom.report import Report
 
 Array = np.ndarray[Any, Any]
+_calls = native_calls()
+MOST_FORMS = 3
+"""Ways to cut contractions that are compiled for operands of one kind of layout."""
 DEFAULT_EXTENT = 64
 """What `cost` and `explain` take for a symbol of which no size is given."""
 
@@ -52,7 +70,8 @@ class Executable:
 
     Machine code is made once per layout class of the operands (`layout_class`), for any
     extents. Executables may be called from many threads at once, and they pickle.
-    `extents` are the likely sizes of symbols that it was compiled for.
+    `extents` are the likely sizes of symbols that it was compiled for. `autotune`: for these, and
+    contiguous operands, packed contractions are cut as was measured to be the fastest.
     """
 
     def __init__(
@@ -63,6 +82,7 @@ class Executable:
         notes: Sequence[Any] = (),
         strict: bool = False,
         extents: Mapping[str, int] | None = None,
+        autotune: bool = False,
     ) -> None:
         from einloom.ir.constants import constant_arrays
 
@@ -71,9 +91,13 @@ class Executable:
         self.notes = tuple(notes)
         self.strict = strict
         self.extents = dict(extents or {})
+        self.autotune = autotune
         self._native = unpacked(module)
         self._inference = infer(module)
         self._constants: dict[str, Array] = constant_arrays(module)
+        self._repeated = RepeatedCalls()
+        self._forms: dict[object, list[Blockings]] = {}
+        self._lock = threading.Lock()
         self._refuse_unsupported()
 
     def _refuse_unsupported(self) -> None:
@@ -85,7 +109,8 @@ class Executable:
                 )
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (self.module, self.stages, self.notes, self.strict, self.extents)
+        options = (self.strict, self.extents, self.autotune)
+        return _rebuild, (self.module, self.stages, self.notes, *options)
 
     def __repr__(self) -> str:
         inputs = ", ".join(
@@ -93,6 +118,11 @@ class Executable:
         )
         outputs = ", ".join(f"{name}: {type_}" for name, type_ in self.outputs.items())
         return f"<Executable {self.module.name}({inputs}) -> ({outputs})>"
+
+    @property
+    def native(self) -> Module:
+        """The program that kernels compute: inputs of quantized types by their components."""
+        return self._native
 
     @property
     def inputs(self) -> dict[str, TensorType | None]:
@@ -111,34 +141,59 @@ class Executable:
         that receive the results; they stay untouched when the call fails.
         Raises ShapeError, DTypeError or RangeError for operands that do not fit.
         """
+        known = _calls.executable(self._repeated.table, arrays, out)
+        if known is not MISSED:
+            return known
         names = list(self.inputs)
         if len(arrays) != len(names):
             raise ShapeError(
                 f"{self.module.name} takes {counted(len(names), 'input')} ({', '.join(names)}), "
                 f"{len(arrays)} {'is' if len(arrays) == 1 else 'are'} given"
             )
-        results = self.run(dict(zip(names, arrays, strict=True)))
+        tensors, symbols = self.tensors(dict(zip(names, arrays, strict=True)))
+        prepared = self.prepared(tensors, symbols)
+        targets = None if out is None else _targets(out, self.module.outputs)
+        given: dict[str, Array] = {}
+        if targets is not None and not prepared.kernels.can_fault:
+            given = _written_directly(prepared, targets, tensors)
+        results = self._run(prepared, tensors, symbols, given)
         values = tuple(results[name] for name in self.module.outputs)
-        if out is not None:
-            values = _write(out, values, self.module.outputs)
+        if targets is not None:
+            values = _write(targets, values)
+        self._repeated.ran(self, arrays, out)
         return values[0] if len(values) == 1 else values
 
     def run(self, arrays: Mapping[str, Any]) -> dict[str, Array]:
         """Run on named arrays; returns the named results, freshly allocated."""
-        bound = bind(self.module, arrays)
-        tensors = {**self._decoded(bound.arrays), **self._constants}
-        prepared = self.prepared(tensors, bound.symbols)
+        tensors, symbols = self.tensors(arrays)
+        return self._run(self.prepared(tensors, symbols), tensors, symbols, {})
+
+    def _run(
+        self,
+        prepared: Prepared,
+        tensors: Mapping[str, Array],
+        symbols: Mapping[str, int],
+        given: Mapping[str, Array],
+    ) -> dict[str, Array]:
         from einloom.backends.cpu.launcher import IndexFault
 
         try:
-            return run_prepared(prepared, tensors, self.module.outputs)
+            return run_prepared(prepared, tensors, self.module.outputs, given)
         except IndexFault as fault:
-            raise self._own_fault(fault, tensors) from None
+            raise self._own_fault(fault, tensors, symbols) from None
 
-    def _own_fault(self, fault: IndexFault, tensors: Mapping[str, Array]) -> RangeError:
+    def tensors(self, arrays: Mapping[str, Any]) -> tuple[dict[str, Array], dict[str, int]]:
+        """What the kernels run on, checked, and the sizes of all symbols."""
+        bound = bind(self.module, arrays)
+        return {**self._decoded(bound.arrays), **self._constants}, bound.symbols
+
+    def _own_fault(
+        self, fault: IndexFault, tensors: Mapping[str, Array], symbols: Mapping[str, int]
+    ) -> RangeError:
         """The fault with the text of this program: equal programs at other places share code."""
         layouts = {name: layout_class(array) for name, array in tensors.items()}
-        for site in lowered(self._native, layouts, self.strict).faults:
+        blockings = self.blockings(layouts, symbols)
+        for site in lowered(self._native, layouts, self.strict, blockings).faults:
             if (site.function, site.number) == (fault.function, fault.number):
                 return RangeError(fault.filled(site.message))
         return RangeError(str(fault))
@@ -154,8 +209,9 @@ class Executable:
             type_ = self.inputs[name]
             assert type_ is not None and isinstance(type_.dtype, Quantized)
             for view, read in (("", decode), ("codes", codes_of), ("scales", scales_of)):
-                if component_name(name, view) in wanted:
-                    found[component_name(name, view)] = read(type_.dtype, value)
+                component = component_name(self.module, name, view)
+                if component in wanted:
+                    found[component] = read(type_.dtype, value)
         return found
 
     def prepared(self, tensors: Mapping[str, Array], symbols: Mapping[str, int]) -> Prepared:
@@ -166,14 +222,39 @@ class Executable:
             tuple(bool(a.flags.aligned) for a in tensors.values()),
             tuple(symbols.items()),
         )
-        key = ("prepared", self._native.digest, self.strict, signature)
+        key = ("prepared", self._native.digest, self.strict, self.autotune, signature)
 
         def build() -> Prepared:
             layouts = {name: layout_class(array) for name, array in tensors.items()}
-            kernels = kernels_for(self._native, layouts, self.strict)
+            blockings = self.blockings(layouts, symbols)
+            kernels = kernels_for(self._native, layouts, self.strict, blockings)
             return kernels.prepare(tensors, symbols)
 
         return memory_cache().get_or_build(key, build)  # type: ignore[no-any-return]
+
+    def blockings(self, layouts: Mapping[str, LayoutClass], sizes: Mapping[str, int]) -> Blockings:
+        """How contractions and the like are cut for operands of these layouts and sizes."""
+        found = self._known_form(
+            tuple(layouts.items()), blockings_for(self._native, layouts, self.strict, sizes)
+        )
+        asked = self.autotune and dict(sizes) == self.sizes(None)
+        if not asked or dict(layouts) != self.default_layouts():
+            return found
+        from einloom.autotuning import tuned
+
+        return tuned(self._native, layouts, sizes, found)
+
+    def _known_form(self, layouts: object, wanted: Blockings) -> Blockings:
+        """`wanted` while there are few forms for some layouts, else the one most like it.
+
+        So any number of shapes causes few compilations.
+        """
+        with self._lock:
+            forms = self._forms.setdefault(layouts, [])
+            if wanted in forms or len(forms) >= MOST_FORMS:
+                return min(forms, key=lambda form: unlike(form, wanted))
+            forms.append(wanted)
+            return wanted
 
     def default_layouts(self) -> dict[str, LayoutClass]:
         """The layouts of C-contiguous, aligned operands."""
@@ -188,7 +269,9 @@ class Executable:
 
     def loops(self) -> LoopProgram:
         """The loops-level program for contiguous operands."""
-        return lowered(self._native, self.default_layouts(), self.strict)
+        layouts = self.default_layouts()
+        blockings = self.blockings(layouts, self.sizes(None))
+        return lowered(self._native, layouts, self.strict, blockings)
 
     def ir(self, stage: str | None = None) -> str:
         """The program after a pass, by the pass's name; `loops` is the lowered program."""
@@ -206,19 +289,21 @@ class Executable:
         """Predicted operations, bytes and seconds of each statement.
 
         `extents` are sizes of symbols; those it was compiled for stand in for what is not given.
+        The machine is this one where `einloom doctor --measure` has measured it.
         """
-        from einloom.backends.cost import MachineModel, cost_of
+        from einloom.predictions import costs
 
-        return cost_of(self.module, self.sizes(extents), MachineModel())
+        return costs(self, self.sizes(extents))
 
-    def explain(self, extents: Mapping[str, int] | None = None) -> Report:
-        """Work, decisions of the passes, loop orders and storage, as tables; `str` prints it.
+    def explain(self, extents: Mapping[str, int] | None = None, *, measure: bool = False) -> Report:
+        """Work, decisions, loop orders, cuts and memory, as tables; `str` prints it.
 
-        `extents` as for `cost`.
+        `extents` as for `cost`. `measure` runs every kernel on random operands as well, and
+        compares its time with the prediction and with the machine's peak: docs/cost.md.
         """
         from einloom.explanation import explain
 
-        return explain(self, self.sizes(extents))
+        return explain(self, self.sizes(extents), measure=measure)
 
     def sizes(self, extents: Mapping[str, int] | None) -> dict[str, int]:
         """An extent for every symbol: as given, as compiled for, or `DEFAULT_EXTENT`."""
@@ -237,6 +322,27 @@ class Executable:
 
         return cpu.assembly(self.loops())
 
+    def export(
+        self,
+        path: str | PathLike[str],
+        cpu: str | None = None,
+        *,
+        architecture: str | None = None,
+        name: str | None = None,
+    ) -> tuple[Path, Path]:
+        """Write a shared library (`lib.so`) or an object file (`lib.o`), and a header (`lib.h`).
+
+        No Python is needed to use them: docs/export.md. `cpu` is the least processor to run on:
+        `x86-64`, `x86-64-v2`, `-v3`, `-v4`, `armv8-a`, or `native`; by default `x86-64-v3` or
+        `armv8-a`, as the architecture (`x86-64`, `aarch64`; this machine's if not given) has it.
+        `name` replaces the program's as that of the C function. Both files are written or none
+        is; their paths are returned. Raises UnsupportedError for what C cannot hand over,
+        BackendError where a shared library finds no linker, EinloomError where writing fails.
+        """
+        from einloom.exporting import export
+
+        return export(self, path, cpu, architecture, name)
+
 
 def _example(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     return np.empty(shape, dtype) if len(shape) <= 20 else _strided_example(shape, dtype)
@@ -254,29 +360,63 @@ def _rebuild(
     notes: Sequence[Any],
     strict: bool,
     extents: Mapping[str, int],
+    autotune: bool,
 ) -> Executable:
-    return Executable(module, stages=stages, notes=notes, strict=strict, extents=extents)
+    return Executable(
+        module, stages=stages, notes=notes, strict=strict, extents=extents, autotune=autotune
+    )
 
 
-def _write(out: Any, values: tuple[Array, ...], names: Sequence[str]) -> tuple[Array, ...]:
+def _targets(out: Any, names: Sequence[str]) -> dict[str, Array]:
+    """The arrays that receive the results, by result."""
     targets = tuple(out) if isinstance(out, tuple | list) else (out,)
-    if len(targets) != len(values):
+    if len(targets) != len(names):
         raise ShapeError(
-            f"out has {counted(len(targets), 'array')}, "
-            f"the program {counted(len(values), 'result')}"
+            f"out has {counted(len(targets), 'array')}, the program {counted(len(names), 'result')}"
         )
-    for target, value, name in zip(targets, values, names, strict=True):
+    for target, name in zip(targets, names, strict=True):
         if not isinstance(target, np.ndarray):
             raise DTypeError(f"out for {name} is a {type(target).__name__}, not an array")
+        if not target.flags.writeable:
+            raise OutputError(f"out for {name} is read-only")
+    return dict(zip(names, targets, strict=True))
+
+
+def _written_directly(
+    prepared: Prepared, targets: Mapping[str, Array], tensors: Mapping[str, Array]
+) -> dict[str, Array]:
+    """The targets that kernels may write to: laid out like storages, overlapping nothing."""
+    storages = {storage.name: storage for storage in prepared.storages}
+    for name, target in targets.items():
+        expected = storages.get(name, tensors.get(name))
+        assert expected is not None
+        same = target.shape == expected.shape and target.dtype == expected.dtype
+        if not (same and target.flags.c_contiguous and target.flags.aligned):
+            return {}  # an error, or a copy: then all are copied, after nothing can fail any more
+    arrays = [*tensors.values(), *targets.values()]
+    return {
+        name: target
+        for name, target in targets.items()
+        if name in storages
+        and not any(np.may_share_memory(target, x) for x in arrays if x is not target)
+        and sum(x is target for x in arrays) == 1
+    }
+
+
+def _write(targets: Mapping[str, Array], values: tuple[Array, ...]) -> tuple[Array, ...]:
+    """The targets, with the values in them."""
+    pairs = [
+        (name, target, value) for (name, target), value in zip(targets.items(), values, strict=True)
+    ]
+    for name, target, value in pairs:
         if target.shape != value.shape:
             raise ShapeError(f"out for {name} has shape {target.shape}, not {value.shape}")
         if not np.can_cast(value.dtype, target.dtype, "safe"):
             raise DTypeError(f"out for {name} is {target.dtype}, the result is {value.dtype}")
-        if not target.flags.writeable:
-            raise OutputError(f"out for {name} is read-only")
-    for target, value in zip(targets, values, strict=True):
-        np.copyto(target, value, casting="safe")
-    return targets
+    for _, target, value in pairs:
+        if target is not value:
+            np.copyto(target, value, casting="safe")
+    return tuple(targets.values())
 
 
 def unpacked(module: Module) -> Module:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING
 
+from einloom.footprint import footprint_table, needs
 from einloom.ir.binding import size_of
 from einloom.ir.definitions import functions_of, monoids_of
 from einloom.ir.errors import UnsupportedError
@@ -17,22 +18,32 @@ from einloom.ir.node import postorder
 from einloom.ir.program import Call, Constant, Einsum, Kernel, Module, Scan, Statement
 from einloom.ir.record import record
 from einloom.ir.types import TensorType
+from einloom.predictions import costs as predicted_costs
+from einloom.predictions import decisions, kernel_times, loops_for, measured_table
 from einloom.report import Cell, Quantity, Report, Table
 
 if TYPE_CHECKING:
     from einloom.backends.cost import StatementCost
     from einloom.executable import Executable
+    from einloom.ir.loops import LoopProgram
     from einloom.passes.lowering.function import ProgramContext
+    from einloom.passes.lowering.products.decisions import Decision
     from einloom.passes.lowering.spine import Member
 
 
-def explain(executable: Executable, sizes: Mapping[str, int]) -> Report:
+def explain(
+    executable: Executable, sizes: Mapping[str, int], *, measure: bool = False, seed: int = 0
+) -> Report:
     """The tables of `einloom explain` for a program whose symbols have these sizes.
 
-    They describe the program as it is after all passes, for contiguous operands.
+    They describe the program as it is after all passes, for contiguous operands. With `measure`
+    every kernel is run, on operands made from `seed`, and timed.
     """
     work = Explanation(executable, sizes)
-    tables = (work.statements(), work.decisions(), work.orders(), work.storage())
+    tables = [work.statements(), work.decisions(), work.orders(), work.cuts(), work.storage()]
+    tables += work.footprint()
+    if measure:
+        tables.insert(1, measured_table(kernel_times(executable, sizes, seed)))
     return Report(tuple(table for table in tables if table.rows))
 
 
@@ -59,6 +70,8 @@ class Explanation:
         self.inference = infer(self.module)
         self.context = _program_context(self.module, executable.strict)
         self.placed = list(self._placed())
+        self.decided = decisions(executable, sizes)
+        self.loops = _native_loops(executable, sizes)
         self.local = self._local_tensors()
 
     def _placed(self) -> Iterator[Placed]:
@@ -84,11 +97,13 @@ class Explanation:
         """Intermediates that live for one iteration of a kernel: its name and the statement."""
         found: dict[str, tuple[str, Member]] = {}
         kernels = {s.name: s for s in self.module.body if isinstance(s, Kernel)}
+        # A kernel that is cut at a packed contraction keeps what crosses the cut whole.
+        whole = set() if self.loops is None else {item.name for item in self.loops.storages}
         for place in self.placed:
             if place.member is None:
                 continue
             for target in place.statement.targets:
-                if target.name not in kernels[place.kernel].outputs:
+                if target.name not in {*kernels[place.kernel].outputs, *whole}:
                     found[target.name] = (place.kernel, place.member)
         return found
 
@@ -99,9 +114,7 @@ class Explanation:
 
         Bytes are those that must move at least; what stays inside one kernel moves none.
         """
-        from einloom.backends.cost import cost_of
-
-        costs = cost_of(self.module, self.sizes)
+        costs = predicted_costs(self.executable, self.sizes)
         around = self._surroundings()
         rows: list[tuple[Cell, ...]] = []
         for position, cost in enumerate(costs):
@@ -141,7 +154,11 @@ class Explanation:
     def orders(self) -> Table:
         """The loops of every statement from the outermost in, and why they stand so."""
         rows: list[tuple[Cell, ...]] = []
+        cut = {d.tensor for d in self.decided if d.cut is not None}
         for place in self.placed:
+            if place.name in cut:
+                rows.append((place.name, "in blocks", "it is cut: see below"))
+                continue
             loops, reason = self.order(place)
             rows.append((place.name, loops, reason))
         columns = ("statement", "loops", "why")
@@ -170,6 +187,18 @@ class Explanation:
         if order.blocked:
             reason += "; it is blocked, and a block of results is kept while the sum runs"
         return ", ".join([*words, *own]) or "none", reason
+
+    def cuts(self) -> Table:
+        """How contractions and transpositions are packed and cut, or why they are not."""
+        columns = ("statement", "rows x columns x terms", "cut", "packed", "read in place", "why")
+        rows: list[tuple[Cell, ...]] = []
+        for decision in self.decided:
+            shape = "-" if decision.shape is None else " x ".join(map(str, decision.shape))
+            packed = ", ".join(decision.packed) or "-"
+            in_place = ", ".join(decision.in_place) or "-"
+            why = f"not cut: {decision.reason}" if decision.cut is None else _why(decision)
+            rows.append((decision.tensor, shape, _shown(decision), packed, in_place, why))
+        return Table("contractions and transpositions", columns, tuple(rows))
 
     # ---- storage --------------------------------------------------------------------------
 
@@ -205,15 +234,48 @@ class Explanation:
         columns = ("tensor", "type", "bytes", "where")
         return Table("storage", columns, tuple(rows), numbers=(2,))
 
+    def footprint(self) -> list[Table]:
+        """What is needed beyond inputs and results; nothing of what has no native form."""
+        if self.loops is None:
+            return []
+        return [footprint_table(needs(self.executable, self.sizes, self.loops))]
+
     def _allocations(self) -> dict[str, str]:
         """How kernels hold their buffers, by name: `stack` or `workspace`."""
         from einloom.ir.loops import Allocate
 
-        try:
-            loops = self.executable.loops()
-        except UnsupportedError:
+        if self.loops is None:
             return {}
-        return {p.name: p.storage for p in postorder(loops) if isinstance(p, Allocate)}
+        return {p.name: p.storage for p in postorder(self.loops) if isinstance(p, Allocate)}
+
+
+def _native_loops(executable: Executable, sizes: Mapping[str, int]) -> LoopProgram | None:
+    try:
+        return loops_for(executable, sizes)
+    except UnsupportedError:
+        return None
+
+
+def _shown(decision: Decision) -> str:
+    """Register tiles and cache blocks, or the tiles of a transposition."""
+    from einloom.passes.lowering.products.blocking import Blocking
+
+    cut = decision.cut
+    if cut is None:
+        return "-"
+    if isinstance(cut, Blocking):
+        dots = f", dots of {cut.terms}" if cut.terms > 1 else ""
+        return (
+            f"tiles {cut.rows} x {cut.columns}, blocks up to {cut.block_rows} x "
+            f"{cut.block_columns}, {cut.depth} terms{dots}"
+        )
+    return f"squares of {cut.lanes}, blocks {cut.written} x {cut.read}"
+
+
+def _why(decision: Decision) -> str:
+    if decision.shape is None:
+        return "it reads one way and writes another"
+    return f"{100 * decision.share:.0f} % of what its tiles compute is wanted"
 
 
 def _around(statement: Statement) -> str:

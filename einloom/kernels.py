@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from einloom import config
+from einloom.backends.cpu.addresses import effective_strides
 from einloom.cache import disk_cache, memory_cache
 from einloom.source_fingerprint import source_fingerprint
 
@@ -16,42 +17,90 @@ if TYPE_CHECKING:
     from einloom.ir.loops import LoopProgram
     from einloom.ir.program import Module
     from einloom.passes.lowering import OperandLayout
+    from einloom.passes.lowering.products.blocking import Blocking, Parts, Running, Tiling
 
 Array = np.ndarray[Any, Any]
-LayoutClass = tuple[tuple[int | None, ...], bool]
+Blockings = tuple[tuple[str, "Blocking | Tiling | Parts | Running"], ...]
+LayoutClass = tuple[tuple[int | None, ...], bool, tuple[bool, ...]]
 
 
 def layout_class(array: Array) -> LayoutClass:
-    """What a kernel is specialised on: a last rank of unit stride, and alignment.
+    """What a kernel is specialised on: see `layout_of`."""
+    return layout_of(array.shape, array.strides, array.itemsize, bool(array.flags.aligned))
+
+
+def layout_of(
+    shape: Sequence[int], strides: Sequence[int], item: int, aligned: bool
+) -> LayoutClass:
+    """A last rank of unit stride, alignment, and which ranks lie as one with the next.
 
     The stride of a rank of extent 1 does not matter, nor do those of an empty array, so they
     count as unit.
     """
-    rank = array.ndim
-    unit: int | None = None
-    if rank and (array.strides[-1] == array.itemsize or array.shape[-1] == 1 or not array.size):
-        unit = array.itemsize
-    strides = (None,) * (rank - 1) + (unit,) * (rank > 0)
-    return strides, bool(array.flags.aligned)
+    rank = len(shape)
+    empty = 0 in shape
+    strides = effective_strides(shape, strides, item)
+    unit = item if rank and (strides[-1] == item or empty) else None
+    merged = tuple([empty or strides[k] == shape[k + 1] * strides[k + 1] for k in range(rank - 1)])
+    return (None,) * (rank - 1) + (unit,) * (rank > 0), aligned, (*merged, False)[:rank]
 
 
-def lowered(module: Module, layouts: Mapping[str, LayoutClass], strict: bool) -> LoopProgram:
-    from einloom.passes.lowering import OperandLayout, lower
+def known_layouts(layouts: Mapping[str, LayoutClass]) -> dict[str, OperandLayout]:
+    from einloom.passes.lowering import OperandLayout
 
-    known: dict[str, OperandLayout] = {
-        name: OperandLayout(strides, aligned) for name, (strides, aligned) in layouts.items()
-    }
-    return lower(module, known, strict=strict)
+    return {name: OperandLayout(*layout) for name, layout in layouts.items()}
 
 
-def kernels_for(module: Module, layouts: Mapping[str, LayoutClass], strict: bool) -> Kernels:
+def lowered(
+    module: Module, layouts: Mapping[str, LayoutClass], strict: bool, blockings: Blockings
+) -> LoopProgram:
+    from einloom.passes.lowering import lower
+
+    return lower(module, known_layouts(layouts), strict=strict, blockings=dict(blockings))
+
+
+def blockings_for(
+    module: Module,
+    layouts: Mapping[str, LayoutClass],
+    strict: bool,
+    sizes: Mapping[str, int],
+    rounding: bool = False,
+) -> Blockings:
+    """How the large contractions of a module are cut, for likely sizes of its symbols.
+
+    With `rounding` those of f32 may take their factors in bf16, where that is faster.
+    With `strict` none is: packed sums are added up in blocks of terms.
+    """
+    if strict:
+        return ()
+    from einloom.backends.cpu.target import host_machine
+    from einloom.passes.lowering.products.plan import blockings_of
+
+    machine = host_machine()
+    return tuple(blockings_of(module, known_layouts(layouts), sizes, machine, rounding).items())
+
+
+def unlike(cut: Blockings, wanted: Blockings | None) -> int:
+    """How far one way to cut tensors is from another: 0 where they are the same."""
+    if wanted is None or cut == wanted:
+        return 0
+    return 1 + len({name for name, _ in cut} ^ {name for name, _ in wanted})
+
+
+def kernels_for(
+    module: Module, layouts: Mapping[str, LayoutClass], strict: bool, blockings: Blockings
+) -> Kernels:
     """Machine code for a module and layouts: from memory, from disk, or compiled now."""
-    key = ("kernels", module.digest, tuple(layouts.items()), strict)
-    found: Callable[[], Kernels] = lambda: _load_or_compile(module, layouts, strict)  # noqa: E731
+    key = ("kernels", module.digest, tuple(layouts.items()), strict, blockings)
+    found: Callable[[], Kernels] = lambda: _load_or_compile(  # noqa: E731
+        module, layouts, strict, blockings
+    )
     return memory_cache().get_or_build(key, found)  # type: ignore[no-any-return]
 
 
-def _load_or_compile(module: Module, layouts: Mapping[str, LayoutClass], strict: bool) -> Kernels:
+def _load_or_compile(
+    module: Module, layouts: Mapping[str, LayoutClass], strict: bool, blockings: Blockings
+) -> Kernels:
     from einloom.backends.cpu import compile as cpu
 
     disk = disk_cache()
@@ -60,6 +109,7 @@ def _load_or_compile(module: Module, layouts: Mapping[str, LayoutClass], strict:
             module.digest,
             repr(sorted(layouts.items())).encode(),
             b"strict" if strict else b"",
+            repr(blockings).encode(),
             cpu.fingerprint().encode(),
             source_fingerprint().encode(),
         )
@@ -69,7 +119,7 @@ def _load_or_compile(module: Module, layouts: Mapping[str, LayoutClass], strict:
         kernels = cpu.from_payload(payload)
         if kernels is not None:
             return kernels
-    payload = cpu.compile_payload(lowered(module, layouts, strict))
+    payload = cpu.compile_payload(lowered(module, layouts, strict, blockings))
     if disk is not None:
         disk.put(key, payload)
     kernels = cpu.from_payload(payload)
@@ -78,12 +128,15 @@ def _load_or_compile(module: Module, layouts: Mapping[str, LayoutClass], strict:
 
 
 def run_prepared(
-    prepared: Prepared, tensors: Mapping[str, Array], outputs: Sequence[str]
+    prepared: Prepared,
+    tensors: Mapping[str, Array],
+    outputs: Sequence[str],
+    given: Mapping[str, Array],
 ) -> dict[str, Array]:
-    """Allocate, launch, and pick the results."""
+    """Allocate, launch, and pick the results; `given` are storages that need no allocation."""
     from einloom.backends.cpu.threads import shared_pool
 
-    storages = prepared.allocate()
+    storages = prepared.allocate(given)
     operands = [tensors[name] for name in prepared.inputs]
     pool = shared_pool()
     pool.default_threads = default_threads

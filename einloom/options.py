@@ -23,12 +23,12 @@ class Options:
     strict: bool = False
 
 
-_DEFAULT = Options()
-_CURRENT: ContextVar[Options] = ContextVar("einloom_options", default=_DEFAULT)
+DEFAULT = Options()
+CURRENT: ContextVar[Options] = ContextVar("einloom_options", default=DEFAULT)
 
 
 def current() -> Options:
-    return _CURRENT.get()
+    return CURRENT.get()
 
 
 @contextmanager
@@ -51,11 +51,11 @@ def options(
         precision=now.precision if precision is None else precision,
         strict=now.strict if strict is None else strict,
     )
-    token = _CURRENT.set(changed)
+    token = CURRENT.set(changed)
     try:
         yield changed
     finally:
-        _CURRENT.reset(token)
+        CURRENT.reset(token)
 
 
 def check_precision(precision: str | None) -> None:

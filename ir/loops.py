@@ -55,6 +55,22 @@ class Across(Expression):
     value: Expression
 
 
+@node
+class Dot(Expression):
+    """`dot<4>(sums, left, right)`: a sum of `terms` products added to every lane.
+
+    `left` has `terms` lanes and serves every lane of the result; `right` has `terms` lanes for
+    each lane of `sums`, side by side: lane l is `sums[l] + left[0]*right[terms*l] + ...`.
+    Integers of 8 bits are multiplied and added in i32, which wraps. bf16 is multiplied and added
+    in f32, in any order, and numbers below the least normal one may count as zero.
+    """
+
+    terms: int
+    sums: Expression
+    left: Expression
+    right: Expression
+
+
 # ---- statements ---------------------------------------------------------------------------
 
 
@@ -127,6 +143,19 @@ class Let(LoopStatement):
 
     name: str
     value: Expression
+
+
+@node
+class Transpose(LoopStatement):
+    """`transpose (t0, t1) = (v0, v1)`: a square block of vectors, transposed in registers.
+
+    2, 4, 8, 16 or 32 vectors of one dtype, each with as many lanes or a multiple: lane i of `tk`
+    is lane k of value i, lanes that are a multiple being moved in groups of neighbours. The
+    names are SSA values.
+    """
+
+    names: tuple[str, ...]
+    values: tuple[Expression, ...]
 
 
 @node

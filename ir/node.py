@@ -19,7 +19,7 @@ NodeT = TypeVar("NodeT", bound="Node")
 def node(cls: type[T]) -> type[T]:
     """Declare an IR node class: a frozen dataclass whose equality is structural."""
     made: Any = frozen(cls)
-    made.compared = tuple(f.name for f in fields(made) if f.name not in ("location", "digest"))
+    made.compared = tuple(f.name for f in fields(made) if f.compare and f.name != "location")
     return made  # type: ignore[no-any-return]
 
 
@@ -39,7 +39,7 @@ class Node:
             _feed(hasher, getattr(self, name))
         object.__setattr__(self, "digest", hasher.digest())
 
-    digest: bytes = field(init=False)
+    digest: bytes = field(init=False, compare=False)
 
     def __eq__(self, other: object) -> bool:
         if self is other:

@@ -25,9 +25,11 @@ class Law:
     """One law of an operation.
 
     `kind`: commutative, associative, idempotent, involution, identity, annihilator,
-    distributes. `operand`: the identity or annihilator value, or the name of the operation
-    distributed over. `floats`: see the module. What holds on wrapping integers and complex
-    numbers beyond that is told by `ir/rewrite/laws.py`.
+    distributes, right-distributes (`(a + b) / c = a / c + b / c`), undoes
+    (`(a + b) - b = a`), turns-sums (`exp(a + b) = exp(a) * exp(b)`). `operand`: the identity or
+    annihilator value, or the name of the operation distributed over, undone, or of what sums turn
+    into. `floats`: see the module. What
+    holds on wrapping integers and complex numbers beyond that is told by `ir/rewrite/laws.py`.
     """
 
     kind: str
@@ -92,11 +94,12 @@ _TABLE = (
     Op("add", None, np.add, "arithmetic", "+", (
         *_ac("ok"), Law("identity", 0, floats="ok"),
         Law("distributes", "max", floats="ok"), Law("distributes", "min", floats="ok"))),
-    Op("sub", 2, np.subtract, "no-bool", "-"),
+    Op("sub", 2, np.subtract, "no-bool", "-", (Law("undoes", "add", floats="ok"),)),
     Op("mul", None, np.multiply, "arithmetic", "*", (
         *_ac("ok"), Law("identity", 1), Law("annihilator", 0, floats="ok"),
         Law("distributes", "add", floats="ok"))),
-    Op("div", 2, np.true_divide, "divide", "/", cost=8.0),
+    Op("div", 2, np.true_divide, "divide", "/", (
+        Law("right-distributes", "add", floats="ok"),), cost=8.0),
     Op("floordiv", 2, np.floor_divide, "no-complex", "//", cost=16.0),
     Op("ceildiv", 2, _ceildiv, "no-complex", cost=16.0),
     Op("mod", 2, np.remainder, "no-complex", "%", cost=16.0),
@@ -143,8 +146,8 @@ _TABLE = (
     # transcendental
     Op("sqrt", 1, np.sqrt, "float", cost=8.0),
     Op("rsqrt", 1, _rsqrt, "real-float", cost=10.0),
-    Op("exp", 1, np.exp, "float", cost=20.0),
-    Op("exp2", 1, np.exp2, "real-float", cost=20.0),
+    Op("exp", 1, np.exp, "float", laws=(Law("turns-sums", "mul", floats="ok"),), cost=20.0),
+    Op("exp2", 1, np.exp2, "real-float", laws=(Law("turns-sums", "mul", floats="ok"),), cost=20.0),
     Op("expm1", 1, np.expm1, "real-float", cost=25.0),
     Op("log", 1, np.log, "float", cost=20.0),
     Op("log2", 1, np.log2, "real-float", cost=20.0),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import field
+
+from einloom.ir.errors import Location
 from einloom.ir.expressions import Access, Expression
 from einloom.ir.node import Node, node
 from einloom.ir.types import DType, TensorType
@@ -136,7 +139,10 @@ class Function(Definition):
 
 @node
 class Monoid(Definition):
-    """`monoid m: dtype { identity e; combine(a, b) = ...; laws ... }`."""
+    """`monoid m: dtype { identity e; combine(a, b) = ...; laws ... }`.
+
+    `laws_location`: where its laws stand.
+    """
 
     name: str
     dtype: DType
@@ -145,6 +151,7 @@ class Monoid(Definition):
     right: str
     combine: Expression
     laws: tuple[str, ...] = ()
+    laws_location: Location | None = field(default=None, kw_only=True, compare=False)
 
 
 # ---- sections that never change meaning ---------------------------------------------------

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from einloom.ir.casting import cast, literal_array
 from einloom.ir.errors import DTypeError, RangeError, ShapeError
+from einloom.ir.names import unique_name, written_names
+from einloom.ir.program import Module
 from einloom.ir.promotion import numpy_dtype
 from einloom.ir.types import Quantized, Scale, f32, i64
 
@@ -63,9 +65,14 @@ def _pick(chosen: Array, choices: list[Array]) -> Array:
     return np.asarray(np.take_along_axis(np.stack(choices), chosen[None], 0)[0])
 
 
-def component_name(tensor: str, view: str) -> str:
-    """The tensor that a program reads instead of `codes(W)` or `scales(W)` once W is unpacked."""
-    return f"{tensor}.{view}" if view else tensor
+def component_name(module: Module, tensor: str, view: str) -> str:
+    """The tensor that a program reads instead of `codes(W)` or `scales(W)` once W is unpacked:
+    `W.codes`, with a suffix where the module has a tensor of that name."""
+    if not view:
+        return tensor
+    taken = {item.name for item in module.inputs}
+    taken.update(name for statement in module.body for name in written_names(statement))
+    return unique_name(f"{tensor}.{view}", taken)
 
 
 def codes_of(dtype: Quantized, array: QuantizedArray) -> Array:

@@ -40,7 +40,7 @@ def frozen(cls: type[T]) -> type[T]:
 
 def _compiled_init(cls: Any) -> Any:
     """The `__init__` that `dataclasses` would write, storing straight into the instance."""
-    positional, keywords, body = ["self"], ["*"], ["stored = self.__dict__"]
+    positional, keywords, body = ["self"], ["*"], ["__values = self.__dict__"]
     scope: dict[str, Any] = {"MISSING": MISSING}
     for item in fields(cls):
         if not item.init:
@@ -54,7 +54,7 @@ def _compiled_init(cls: Any) -> Any:
             scope[f"_default_{item.name}"] = item.default
             parameter += f"=_default_{item.name}"
         (keywords if item.kw_only else positional).append(parameter)
-        body.append(f"stored[{item.name!r}] = {value}")
+        body.append(f"__values[{item.name!r}] = {value}")
     if hasattr(cls, "__post_init__"):
         body.append("self.__post_init__()")
     parameters = positional + (keywords if len(keywords) > 1 else [])

@@ -16,6 +16,7 @@ from einloom.ir.expressions import (
     Pack,
     Project,
     Symbol,
+    Value,
 )
 from einloom.ir.node import postorder
 from einloom.ir.ops import MONOIDS, OPS
@@ -28,7 +29,7 @@ from einloom.ir.promotion import (
     value_typing,
 )
 from einloom.ir.record import record
-from einloom.ir.types import DType, Quantized, Scalar, TensorType, Tuple, bool_, i64
+from einloom.ir.types import SIGNED, DType, Quantized, Scalar, TensorType, Tuple, bool_, i64
 
 
 @record
@@ -114,6 +115,16 @@ def component_dtype(dtype: Quantized, view: str) -> Scalar:
     if view == "codes":
         return Scalar("i64")
     return Scalar("f32") if len(dtype.scales) != 1 else dtype.scales[0].dtype
+
+
+def literal_fits(value: Value, dtype: DType) -> bool:
+    """Whether an integer literal is a value of the integer dtype that it takes; all other
+    literals round, and residues are reduced."""
+    if type(value) is not int or not isinstance(dtype, Scalar) or not dtype.is_integer:
+        return True
+    half = 1 << (dtype.bits - 1)
+    low, end = (-half, half) if dtype.kind == SIGNED else (0, 2 * half)
+    return low <= value < end
 
 
 def body_typings(statement: Einsum, lookup: Lookup) -> list[Typing]:

@@ -13,7 +13,10 @@ from einloom.ir.node import postorder
 from einloom.ir.program import Einsum, Kernel, Module, Statement
 from einloom.passes.base import Context, Pass
 from einloom.passes.lowering.function import ProgramContext
-from einloom.passes.lowering.spine import Member, Refusal, join, start
+from einloom.passes.lowering.spine import Member, Refusal, join, join_sibling, start
+
+MOST_SIBLINGS = 16
+"""Of so many groups, the latest, a statement may join one that reads what it reads."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,10 @@ class Fuse(Pass):
     A statement joins the kernel that computes what it reads when both can run inside common
     outer loops: every shared loop index is an index of all their results, and nothing is read
     across its iterations. Intermediates that nobody else reads then hold one iteration's part
-    only. Each refusal is recorded with its reason. Before: `C[i, k] = sum[j] A[i, j] * B[j, k]`
-    and `D[i, k] = max(C[i, k], 0.0)`; after: both inside `kernel k0 { ... } -> (D)`.
+    only. A statement that reads nothing of a kernel joins it when both stream the same tensor in
+    the same loops, which then is read once. Each refusal is recorded with its reason.
+    Before: `C[i, k] = sum[j] A[i, j] * B[j, k]` and `D[i, k] = max(C[i, k], 0.0)`; after: both
+    inside `kernel k0 { ... } -> (D)`.
     Source: kernel fusion along common outer loops, as in Halide's compute_at.
     """
 
@@ -75,6 +80,10 @@ class _Grouping:
             if homes and self.joined(statement, max(homes)):
                 self.settle(statement, max(homes))
                 return
+            sibling = self.sibling(statement, max(homes, default=-1) + 1)
+            if sibling is not None:
+                self.settle(statement, sibling)
+                return
             members = start(statement, self.program)
             if isinstance(members, Refusal):
                 self.note(statement, members.reason)
@@ -104,6 +113,19 @@ class _Grouping:
             return False
         self.groups[position] = _Group(members)
         return True
+
+    def sibling(self, statement: Einsum, after: int) -> int | None:
+        """The latest group that reads what a statement reads, in the same loops."""
+        for position in reversed(range(max(after, len(self.groups) - MOST_SIBLINGS),
+                                       len(self.groups))):  # fmt: skip
+            group = self.groups[position]
+            if group.single is not None or len(group.members) >= self.max_ops:
+                continue
+            members = join_sibling(group.members, statement, self.program)
+            if not isinstance(members, Refusal):
+                self.groups[position] = _Group(members)
+                return position
+        return None
 
     def note(self, statement: Einsum, reason: str) -> None:
         self.context.note("fuse", statement.targets[0].name, f"not fused: {reason}")

@@ -8,7 +8,7 @@ probe shows that it holds; elsewhere the interface is asked.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ctypes import c_size_t
 from typing import Any
 
@@ -35,6 +35,20 @@ def direct_read_works() -> bool:
         c_size_t.from_address(id(probe) + HEAD).value == from_interface(probe)
         for probe in (whole, whole[1:], whole[::-1])
     )
+
+
+def effective_strides(shape: Sequence[int], strides: Sequence[int], item: int) -> tuple[int, ...]:
+    """Strides in bytes with those of ranks of extent 1, which never matter, as if contiguous.
+
+    Kernels are given these: where ranks lie as one, their loop steps by the last one's stride.
+    """
+    found = list(strides)
+    step = item
+    for rank in reversed(range(len(found))):
+        if shape[rank] == 1:
+            found[rank] = step
+        step = found[rank] * shape[rank]
+    return tuple(found)
 
 
 def _chosen() -> Callable[[Array], int]:

@@ -158,6 +158,9 @@ def _special(op: str, operands: list[Value], site: Site) -> Parts | None:
                 return constant(site.dtype, 1, site.lanes).parts
             base = convert(site.builder, operands[0], site.dtype).parts
             return emit_division.constant_power(site, base, exponent)
+        if site.kind == FLOAT and isinstance(exponent, int | float):
+            base = convert(site.builder, operands[0], site.dtype).parts
+            return emit_math.literal_power(site, base, exponent)
     elif OPS[op].rule in ("compare", "order") and all(map(_is_integer, operands)):
         return (emit_logic.integer_comparison(site.builder, op, *operands),)
     return None

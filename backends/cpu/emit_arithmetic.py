@@ -172,7 +172,10 @@ def _extremum(site: Site, operands: Sequence[Parts], names: tuple[str, str, str,
     if kind == BOOL:
         return (builder.op(truth, t, a, b),)
     if kind == FLOAT:
-        return (builder.intrinsic(real, t, a, b),)
+        # Where folds may be reordered, which of two zeros wins is open: that saves three of the
+        # seven instructions that IEEE 754's maximum takes on x86.
+        flags = "nsz " if site.flags.real else ""
+        return (builder.intrinsic(real, t, a, b, flags=flags),)
     return (builder.intrinsic(f"llvm.{signed if kind == SIGNED else unsigned}", t, a, b),)
 
 

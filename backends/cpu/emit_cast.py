@@ -54,7 +54,7 @@ def widened(builder: FunctionBuilder, value: Value, lanes: int) -> Value:
         return value.replace(lanes=lanes)
     machine_type = register_type(value.dtype, lanes)
     parts = tuple(builder.splat(machine_type, part) for part in value.parts)
-    return value.replace(parts=parts, lanes=lanes)
+    return value.replace(parts=parts, lanes=lanes, in_memory="")
 
 
 def convert(builder: FunctionBuilder, value: Value, dtype: DType) -> Value:
@@ -146,10 +146,12 @@ def rounded(builder: FunctionBuilder, value: Value, dtype: DType) -> Value:
     """What `Cast` does: converts, and rounds f16 and bf16 to what memory would hold."""
     if dtype not in (f16, bf16):
         return convert(builder, value, dtype)
+    if value.in_memory and value.dtype == dtype:
+        return value.replace(weak=False)
     machine_type = register_type(f32, value.lanes)
     bits = _float16_bits(builder, value, dtype)
     part = load_float16(builder, dtype, machine_type, bits)
-    return Value(dtype, (part,), value.lanes)
+    return Value(dtype, (part,), value.lanes, in_memory=bits)
 
 
 def _float16_bits(builder: FunctionBuilder, value: Value, dtype: DType) -> str:
@@ -185,6 +187,8 @@ def from_memory(builder: FunctionBuilder, dtype: DType, lanes: int, bits: str) -
 def to_memory(builder: FunctionBuilder, value: Value, dtype: DType) -> tuple[str, ...]:
     """The parts to store for a value of any dtype in a buffer of `dtype`."""
     if dtype in (f16, bf16):
+        if value.in_memory and value.dtype == dtype:
+            return (value.in_memory,)
         return (_float16_bits(builder, value, dtype),)
     converted = convert(builder, value, dtype)
     if kind_of(dtype) == BOOL:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from einloom.backends.cpu.builder import FunctionBuilder, element_of, mangled
 from einloom.backends.cpu.emit_arithmetic import Parts, Site, mul, neg
+from einloom.backends.cpu.emit_math import real_function
 from einloom.backends.cpu.values import integer_range, number
 from einloom.ir.types import FLOAT, SIGNED
 
@@ -107,7 +108,7 @@ def power(site: Site, *operands: Parts) -> Parts:
     (a,), (b,) = operands
     builder, t = site.builder, site.type
     if site.kind == FLOAT:
-        return (builder.intrinsic("llvm.pow", t, a, b),)
+        return real_function("pow")(site, (a,), (b,))
     scalar = element_of(t)
     signed = site.kind == SIGNED
     name = f"power.{'s' if signed else 'u'}{mangled(scalar)}"

@@ -9,11 +9,12 @@ from einloom.backends.cpu.builder import FunctionBuilder
 from einloom.backends.cpu.emit_apply import across, apply, splat
 from einloom.backends.cpu.emit_arithmetic import EXACT, Flags
 from einloom.backends.cpu.emit_cast import convert, rounded, settled
+from einloom.backends.cpu.emit_dot import dot
 from einloom.backends.cpu.emit_memory import BufferHandle, load
 from einloom.backends.cpu.values import Value
 from einloom.ir.errors import BackendError, EinloomError, UnsupportedError
 from einloom.ir.expressions import Apply, Cast, Expression, Literal, Local, Symbol
-from einloom.ir.loops import Across, HashLookup, Load, Search, Splat, Vector
+from einloom.ir.loops import Across, Dot, HashLookup, Load, Search, Splat, Vector
 from einloom.ir.types import Scalar, i64
 
 Memo = dict[tuple[bytes, bool], Value]
@@ -60,7 +61,7 @@ def evaluate(root: Expression, scope: Scope, memo: Memo, index: bool = False) ->
             continue
         stack.append((node, inside, True))
         deeper = inside or isinstance(node, Load)
-        if isinstance(node, Cast | Splat | Across):
+        if isinstance(node, Cast | Splat | Across | Dot):
             deeper = False
         stack.extend((child, deeper, False) for child in reversed(_operands(node)))
     return memo[root.digest, index]
@@ -82,6 +83,8 @@ def _operands(node: Expression) -> tuple[Expression, ...]:
             return node.indices
         case Cast() | Splat() | Across():
             return (node.value,)
+        case Dot():
+            return (node.sums, node.left, node.right)
     return ()
 
 
@@ -113,6 +116,9 @@ def _emit(node: Expression, index: bool, scope: Scope, memo: Memo) -> Value:
             return load(builder, buffer, indices, node.lanes, scope.aliases)
         case Splat():
             return splat(builder, memo[node.value.digest, False], node.lanes)
+        case Dot():
+            parts = (memo[x.digest, False] for x in (node.sums, node.left, node.right))
+            return dot(builder, node.terms, *map(settled, parts))
         case Across():
             value = settled(memo[node.value.digest, False])
             return across(builder, node.op, value, scope.reassociate)

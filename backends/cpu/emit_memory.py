@@ -9,7 +9,7 @@ from einloom.backends.cpu.emit_cast import from_memory, to_memory
 from einloom.backends.cpu.values import Value, is_complex, item_size, memory_type, register_type
 from einloom.ir.errors import BackendError, UnsupportedError
 from einloom.ir.record import record
-from einloom.ir.types import DType
+from einloom.ir.types import DType, bf16, f16
 
 # With more written buffers than this, the lists of what each does not alias grow too long.
 MOST_SCOPES = 64
@@ -102,12 +102,13 @@ def load(
     """`lanes` elements that lie side by side from the one at `indices` on."""
     pointer = address(builder, buffer, indices)
     stored = _stored_type(buffer, lanes)
-    parts = []
+    parts, bits = [], ""
     for place in _part_pointers(builder, buffer, pointer):
         text = f"load {stored}, ptr {place}, align {buffer.alignment}"
         bits = builder.value(text + aliases.get(buffer.name, ""))
         parts.append(from_memory(builder, buffer.dtype, lanes, bits))
-    return Value(buffer.dtype, tuple(parts), lanes)
+    half = buffer.dtype in (f16, bf16)
+    return Value(buffer.dtype, tuple(parts), lanes, in_memory=bits if half else "")
 
 
 def store(

@@ -11,6 +11,7 @@ from einloom.backends.cpu.emit_carried import CarriedValues
 from einloom.backends.cpu.emit_cast import convert, settled, truth
 from einloom.backends.cpu.emit_expression import Memo, Scope, evaluate, evaluate_index
 from einloom.backends.cpu.emit_memory import store
+from einloom.backends.cpu.emit_transpose import transposed
 from einloom.backends.cpu.emit_workspace import Workspaces
 from einloom.backends.cpu.library import entry_symbol
 from einloom.backends.cpu.values import Value
@@ -26,6 +27,7 @@ from einloom.ir.loops import (
     LoopFunction,
     LoopStatement,
     Store,
+    Transpose,
     While,
 )
 from einloom.ir.types import i64
@@ -90,6 +92,8 @@ class StatementEmitter:
                     value = settled(evaluate(statement.value, self.scope, {}))
                     # its dtype is the expression's, no longer a literal's
                     self.scope.values[statement.name] = value.replace(weak=False)
+                case Transpose():
+                    self._transpose(statement)
                 case Store():
                     self._store(statement)
                 case Allocate():
@@ -259,6 +263,12 @@ class StatementEmitter:
         scope.accumulations = outer
         indices = [evaluate_index(index, scope, memo) for index in statement.indices]
         store(self.builder, scope.buffer(statement.buffer), indices, value, scope.aliases)
+
+    def _transpose(self, statement: Transpose) -> None:
+        memo = Memo()
+        values = [settled(evaluate(value, self.scope, memo)) for value in statement.values]
+        for name, value in zip(statement.names, transposed(self.builder, values), strict=True):
+            self.scope.values[name] = value
 
     def _allocate(self, statement: Allocate) -> None:
         memo = Memo()

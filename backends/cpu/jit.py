@@ -33,13 +33,16 @@ def assembly(text: str, target: Target | None = None) -> str:
     )
 
 
-def compile_object(text: str, target: Target | None = None) -> bytes:
-    """A relocatable object file, position-independent.
+def compile_object(text: str, target: Target | None = None, *, optimize: bool = True) -> bytes:
+    """A relocatable object file, position-independent; at once where it is not optimised.
 
     Raises BackendError where LLVM refuses the text, which is a defect of the code generator.
     """
     return _compile(
-        text, target or host(), lambda module, machine: bytes(machine.emit_object(module))
+        text,
+        target or host(),
+        lambda module, machine: bytes(machine.emit_object(module)),
+        optimize,
     )
 
 
@@ -52,7 +55,9 @@ def load_object(data: bytes) -> Library:
     return Library(LoadedObject(data) if is_for_this_system() else _EngineCode(data))
 
 
-def _compile(text: str, target: Target, produce: Callable[[Any, Any], ResultT]) -> ResultT:
+def _compile(
+    text: str, target: Target, produce: Callable[[Any, Any], ResultT], optimize: bool = True
+) -> ResultT:
     """Parse, verify and optimise LLVM text, then make something of the module."""
     binding = llvm_for(target.architecture)
     machine = (
@@ -61,7 +66,7 @@ def _compile(text: str, target: Target, produce: Callable[[Any, Any], ResultT]) 
         .create_target_machine(
             cpu="",
             features=target.feature_text,
-            opt=CODE_LEVEL,
+            opt=CODE_LEVEL if optimize else 0,
             reloc="pic",
             codemodel="small",
         )
@@ -74,7 +79,7 @@ def _compile(text: str, target: Target, produce: Callable[[Any, Any], ResultT]) 
         raise BackendError(f"internal: LLVM refuses the generated text: {error}") from error
     module.triple = target.triple
     module.data_layout = str(machine.target_data)
-    options = binding.create_pipeline_tuning_options(speed_level=SPEED_LEVEL)
+    options = binding.create_pipeline_tuning_options(speed_level=SPEED_LEVEL if optimize else 0)
     options.loop_vectorization = True
     options.loop_interleaving = True
     options.slp_vectorization = False

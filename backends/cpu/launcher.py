@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from einloom.backends.cpu.addresses import address_of
+from einloom.backends.cpu.addresses import address_of, effective_strides
 from einloom.backends.cpu.plan import Plan, evaluate, shape_of, storage_dtype
 from einloom.backends.cpu.threads import ThreadPool
 from einloom.ir.errors import BackendError, RangeError
@@ -106,7 +106,8 @@ class Prepared:
             for buffer in launch.buffers:
                 if buffer.tensor in arrays:
                     whole = arrays[buffer.tensor]
-                    strides = whole.strides
+                    item = whole.dtype.itemsize
+                    strides = effective_strides(whole.shape, whole.strides, item)
                 else:
                     whole = shapes[buffer.tensor]
                     strides = _contiguous(whole)
@@ -139,8 +140,12 @@ class Prepared:
         for call in self.calls:
             call.run(addresses, pool, threads)
 
-    def allocate(self) -> list[Array]:
-        return [np.empty(s.shape, s.dtype) for s in self.storages]
+    def allocate(self, given: Mapping[str, Array] | None = None) -> list[Array]:
+        """Storages in order: those that are given, and new ones."""
+        given = given or {}
+        return [
+            given[s.name] if s.name in given else np.empty(s.shape, s.dtype) for s in self.storages
+        ]
 
 
 @record
@@ -155,9 +160,14 @@ class _Call:
     work: int
     faults: tuple[str, ...]
 
+    @property
+    def is_wide(self) -> bool:
+        """Whether there is enough to do for several threads."""
+        return self.sliced and self.work > SLICE_WORK and self.slices > 1
+
     def run(self, bases: Sequence[int], pool: ThreadPool, threads: int) -> None:
         table = self.pointers(*[bases[k] + offset for k, offset in self.offsets])
-        if self.sliced and threads > 1 and self.work > SLICE_WORK and self.slices > 1:
+        if threads > 1 and self.is_wide:
             grain = max(1, SLICE_WORK * self.slices // self.work)
 
             def part(begin: int, end: int) -> int:

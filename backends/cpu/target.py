@@ -6,10 +6,13 @@ Features decide, never the processor's name, which can be wrong under virtualiza
 from __future__ import annotations
 
 import platform
+from collections.abc import Collection
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from einloom.ir.errors import BackendError, UnsupportedError
+from einloom.ir.machine import Machine
 from einloom.ir.record import record
 
 _ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
@@ -68,6 +71,67 @@ def host() -> Target:
     return Target(binding.get_process_triple(), present)
 
 
+def machine(target: Target) -> Machine:
+    """The registers of a target, with the caches of this machine."""
+    return _machine(target.architecture, target.features)
+
+
+@cache
+def host_machine() -> Machine:
+    """This machine. On Linux llvmlite is not imported."""
+    flags = processor_flags()
+    if flags is None:
+        return machine(host())
+    return _machine(_ARCHITECTURES.get(platform.machine().lower(), platform.machine()), flags)
+
+
+def _machine(architecture: str, features: Collection[str]) -> Machine:
+    vector_bytes, registers = 16, 16
+    if architecture == "aarch64":
+        registers = 32
+    elif "avx512f" in features:
+        vector_bytes, registers = 64, 32
+    elif "avx2" in features:
+        vector_bytes = 32
+    names = frozenset(name.replace("_", "") for name in features)  # Linux has `avx512_vnni`
+    bits = 8 * vector_bytes
+    dots = (byte_dots(names, bits), bfloat_dots(names, bits))
+    return Machine(vector_bytes, registers, *data_caches(), *dots)
+
+
+def byte_dots(features: Collection[str], bits: int) -> bool:
+    """Whether vectors of so many bits have an instruction for products of four bytes."""
+    if bits == 512:
+        return "avx512vnni" in features
+    short = "avxvnni" in features or {"avx512vnni", "avx512vl"} <= set(features)
+    return bits in (128, 256) and short
+
+
+def bfloat_dots(features: Collection[str], bits: int) -> bool:
+    """Whether vectors of so many bits have an instruction for products of two bf16 numbers."""
+    short = bits in (128, 256) and "avx512vl" in features
+    return "avx512bf16" in features and (bits == 512 or short)
+
+
+@cache
+def data_caches() -> tuple[int, int]:
+    """Bytes of the first and second data cache of this machine, or those of a plain one."""
+    found: dict[str, int] = {}
+    units = {"K": 1 << 10, "M": 1 << 20}
+    for folder in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
+        try:
+            level, kind, size = (
+                (folder / name).read_text(encoding="ascii").strip()
+                for name in ("level", "type", "size")
+            )
+            if kind in ("Data", "Unified"):
+                found[level] = int(size.rstrip("KM")) * units.get(size[-1], 1)
+        except (OSError, ValueError):
+            continue
+    plain = Machine()
+    return found.get("1", plain.first_cache), found.get("2", plain.second_cache)
+
+
 @cache
 def llvm() -> Any:
     """llvmlite's binding with the native target initialised.
@@ -102,13 +166,20 @@ def host_fingerprint() -> str:
     It serves as a part of a cache key: llvmlite is not imported. On Linux it holds the flags of
     the first processor; elsewhere the machine and processor names that the system gives.
     """
-    parts = [platform.system(), platform.machine()]
+    parts = [platform.system(), platform.machine(), *map(str, data_caches())]
+    flags = processor_flags()
+    return "\n".join([*parts, platform.processor() if flags is None else " ".join(sorted(flags))])
+
+
+@cache
+def processor_flags() -> frozenset[str] | None:
+    """The features of the first processor as Linux names them; None on other systems."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
             for line in lines:
                 key, _, value = line.partition(":")
                 if key.strip() in ("flags", "Features"):
-                    return "\n".join([*parts, " ".join(sorted(value.split()))])
+                    return frozenset(value.split())
     except OSError:
         pass
-    return "\n".join([*parts, platform.processor()])
+    return None

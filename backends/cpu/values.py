@@ -36,7 +36,8 @@ class Value:
 
     `dtype` is the element's. `weak`: see `promotion.Typing`. `literal` is set, and `parts` is
     empty, for a literal that has not met a dtype yet. `affine`: made of loop indices, extents
-    and literals only, so that 64-bit arithmetic on it does not overflow.
+    and literals only, so that 64-bit arithmetic on it does not overflow. `in_memory`: what memory
+    holds of an f16 or bf16 value that was read from there, which is then copied as it is.
     """
 
     dtype: DType
@@ -45,6 +46,7 @@ class Value:
     weak: bool = False
     literal: LiteralValue | None = None
     affine: bool = False
+    in_memory: str = ""
 
     @property
     def typing(self) -> Typing:

@@ -23,7 +23,7 @@ from einloom.ir.errors import DTypeError, ShapeError
 from einloom.ir.promotion import from_numpy, numpy_dtype, promote_all
 from einloom.ir.record import record
 from einloom.ir.types import Scalar
-from einloom.kernels import LayoutClass
+from einloom.kernels import LayoutClass, layout_of
 
 Array = np.ndarray[Any, Any]
 
@@ -66,12 +66,8 @@ class Operand:
 
     @property
     def layout(self) -> LayoutClass:
-        """What kernels are specialised on: see `einloom.executable.layout_class`."""
-        rank = len(self.shape)
-        unit: int | None = None
-        if rank and (self.strides[-1] == self.dtype.itemsize or self.shape[-1] == 1):
-            unit = self.dtype.itemsize
-        return (None,) * (rank - 1) + (unit,) * (rank > 0), self.aligned
+        """What kernels are specialised on: see `einloom.kernels.layout_of`."""
+        return layout_of(self.shape, self.strides, self.dtype.itemsize, self.aligned)
 
     @property
     def order(self) -> tuple[int, ...] | None:
@@ -206,7 +202,7 @@ def kernel_plan(
     """The plan for kernels that compute a canonical spec in one go."""
     spec = binding.spec
     orders = tuple(operand.order for operand in operands)
-    natural = tuple(x.permuted(o).layout for x, o in zip(operands, orders, strict=True))
+    natural = tuple(x.permuted(o).layout[:2] for x, o in zip(operands, orders, strict=True))
     key = FamilyKey(
         spec, tuple(dtypes), common, order, orders, natural,
         replace(request, dtype=None, order="K", casting="safe", optimizes=False),

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from einloom.backends.cpu.addresses import address_of
+from einloom.backends.cpu.entry.known import MISSED
 from einloom.cache import plan_cache
 from einloom.calls.build import build_plan
+from einloom.calls.native import Remembered, native_calls, usual_options
 from einloom.calls.operands import (
     PLAIN,
     Library,
@@ -29,6 +31,7 @@ from einloom.options import current
 Array = np.ndarray[Any, Any]
 _ndarray = np.ndarray
 _plans = plan_cache()
+_native = native_calls()
 
 
 def einsum(
@@ -51,8 +54,9 @@ def einsum(
     `out`, `dtype`, `order`, `casting` mean what they mean in NumPy; `out` is written only when the
     call succeeds. `optimize`: True, False, a path finder's name, or a path from `einsum_path`.
     `semiring`: a name, `"min,+"`, or a `Semiring`. `memory_limit`: elements that an intermediate
-    may have, or `"max_input"`. `precision`: all of `"highest"`, `"high"` and `"medium"` compute at
-    highest. Python numbers take the dtype of the arrays that they meet.
+    may have, or `"max_input"`. `precision`: `"medium"` lets factors of f32 be rounded to bf16,
+    `"highest"` and `"high"` compute in f32. Python numbers take the dtype of the arrays that they
+    meet.
 
     Returns a NumPy array (a scalar for no ranks; a view where nothing is computed), or an array of
     the operands' own library when they share one. Raises ParseError and ShapeError (ValueErrors),
@@ -62,26 +66,32 @@ def einsum(
     array([[3., 3.],
            [3., 3.]])
     """
+    known = _native.einsum(
+        arguments, out, dtype, order, casting, precision, semiring, optimize, memory_limit, target
+    )
+    if known is not MISSED:
+        return known
     options = (
         dtype, order, casting, precision, semiring, optimize, memory_limit, target,
-        current().strict, out is None,
+        current().strict, current().precision, out is None,
     )  # fmt: skip
     quick = _quick(arguments, out, options)
     if quick is not None:
         key, arrays = quick
         try:
-            plan = _plans.get(key)
+            remembered: Remembered | None = _plans.get(key)
         except TypeError:  # an option or a label that does not hash
-            quick = plan = None
-        if plan is not None:
-            result = plan.run(arrays, out)
+            quick = remembered = None
+        if remembered is not None:
+            result = remembered.plan.run(arrays, out)
             if result is not MISALIGNED:
+                remembered.ran(arrays, out)
                 return result
     request = read_request(
         dtype=dtype,
         order=order,
         casting=casting,
-        precision=precision,
+        precision=current().precision if precision is None else precision,
         semiring=semiring,
         optimize=optimize,
         memory_limit=memory_limit,
@@ -91,8 +101,13 @@ def einsum(
     call = read_call(arguments, request)
     plan, result = call.run(out, request)
     if quick is not None and all(map(is_, quick[1], call.arrays)):
-        _plans.get_or_build(quick[0], lambda: plan)
+        usual = type(arguments[0]) is str and all(map(is_, options, _USUAL))
+        spec = arguments[0] if usual else None
+        _plans.get_or_build(quick[0], lambda: Remembered(plan, spec))
     return result
+
+
+_USUAL = usual_options(einsum)
 
 
 def _quick(

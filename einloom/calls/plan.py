@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from einloom.backends.cpu.addresses import address_of
-from einloom.backends.cpu.launcher import SLICE_WORK
+from einloom.backends.cpu.launcher import IndexFault
 from einloom.backends.cpu.threads import shared_pool
-from einloom.ir.errors import BackendError, DTypeError
+from einloom.ir.errors import BackendError, DTypeError, EinloomError
 from einloom.ir.record import record
 from einloom.kernels import threads_to_use
 
@@ -98,7 +98,8 @@ class Copy:
     order: tuple[int, ...]
 
     def of(self, array: Array) -> Array:
-        return np.ascontiguousarray(np.broadcast_to(array, self.shape).transpose(self.order))
+        copy = np.ascontiguousarray(np.broadcast_to(array, self.shape).transpose(self.order))
+        return copy if copy.flags.aligned else copy.copy()
 
 
 class KernelPlan:
@@ -134,8 +135,9 @@ class KernelPlan:
     def _shorten(self) -> None:
         """Prepare the short way, for one native call on the calling thread."""
         (call, *more) = self.prepared.calls
-        wide = call.sliced and call.slices > 1 and call.work > SLICE_WORK
-        if more or wide or len(self.storages) > 1 or any(offset for _, offset in call.offsets):
+        if more or len(self.storages) > 1 or any(offset for _, offset in call.offsets):
+            return
+        if call.is_wide:
             return
         self.function = call.function
         self.pack = struct.Struct(f"{len(call.offsets)}P").pack
@@ -178,8 +180,17 @@ class KernelPlan:
         addresses.append(address_of(result))
         if self.places is not None:
             addresses = [addresses[place] for place in self.places]
-        if function(self.pack(*addresses), self.parameters, 0, self.slices, _Fault()):
-            raise BackendError("out of memory for a kernel's workspace")
+        fault = _Fault()
+        status = function(self.pack(*addresses), self.parameters, 0, self.slices, fault)
+        if status:
+            raise self.failure(status, fault[0], fault[1])
+
+    def failure(self, status: int, value: int, limit: int) -> EinloomError:
+        """What a kernel's status says: negative for memory, else the number of a check."""
+        if status < 0:
+            return BackendError("out of memory for a kernel's workspace")
+        (call,) = self.prepared.calls
+        return IndexFault(call.name, status, call.faults[status - 1], value, limit)
 
     def launch(self, addresses: list[int], result: Array) -> None:
         """The long way: intermediates are allocated, and wide loops are shared out to threads."""

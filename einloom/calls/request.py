@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isfinite
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,8 @@ class Request:
     """What a call of `einsum` asks for, besides its spec and operands.
 
     `method` and `path` are options of the pass `contract`. `optimizes`: the caller asked for an
-    optimised path, with which NumPy is lenient about the dtype of `out`.
+    optimised path, with which NumPy is lenient about the dtype of `out`. `rounding`: products of
+    f32 may round their factors to bf16.
     """
 
     dtype: Any = None
@@ -56,6 +58,7 @@ class Request:
     optimizes: bool = False
     memory_limit: int | str | None = None
     strict: bool = False
+    rounding: bool = False
 
     @property
     def contraction(self) -> Any:
@@ -94,6 +97,7 @@ def read_request(
         optimizes=optimize is not None and optimize is not False and not _is(optimize, "auto"),
         memory_limit=max(1, int(memory_limit)) if _is_count(memory_limit) else memory_limit,
         strict=strict,
+        rounding=precision == "medium" and not strict,
     )
 
 
@@ -115,7 +119,7 @@ def read_dtype(dtype: Any) -> np.dtype[Any]:
     return found
 
 
-def read_optimize(optimize: Any) -> tuple[str, Path | None, int | None]:
+def read_optimize(optimize: Any) -> tuple[str, Path | None, int | str | None]:
     """Method, path and memory limit of an `optimize` argument, in all the forms of NumPy's.
 
     `True`, `False`, a finder's name, `(name, limit)`, or a path such as
@@ -127,10 +131,10 @@ def read_optimize(optimize: Any) -> tuple[str, Path | None, int | None]:
         return "auto", None, None
     if isinstance(optimize, str):
         return _method(optimize), None, None
-    if isinstance(optimize, Sequence):
+    if isinstance(optimize, Sequence) and not isinstance(optimize, bytes | bytearray | memoryview):
         steps = list(optimize)
-        if len(steps) == 2 and isinstance(steps[0], str) and _is_count(steps[1]):
-            return _method(steps[0]), None, int(steps[1])
+        if len(steps) == 2 and isinstance(steps[0], str) and steps[0] != "einsum_path":
+            return _method(steps[0]), None, _limit(steps[1])
         if steps and _is(steps[0], "einsum_path"):
             steps = steps[1:]
         return "given", _path(steps), None
@@ -150,14 +154,28 @@ def _method(name: str) -> str:
     return name
 
 
+def _limit(limit: Any) -> int | str:
+    """The limit of `(name, limit)`. Raises ParseError for one that is no number of elements."""
+    if _is(limit, "max_input"):
+        return "max_input"
+    if not _is_count(limit):
+        raise ParseError(
+            f"the memory limit of optimize is {limit!r}",
+            suggestion="give the elements that an intermediate may have, or 'max_input'",
+        )
+    return max(1, int(limit))
+
+
 def _path(steps: list[Any]) -> Path:
     try:
-        path = tuple(tuple(int(position) for position in step) for step in steps)
+        path = tuple(tuple(index(position) for position in step) for step in steps)
     except (TypeError, ValueError):
         raise PathError(
             f"{steps!r} is not a contraction path",
             suggestion="write groups of operand positions, [(1, 2), (0, 1)]",
         ) from None
+    if not all(path):
+        raise PathError("a group of the contraction path is empty")
     if any(position < 0 for step in path for position in step):
         raise PathError("positions of a contraction path count from 0")
     return path

@@ -9,6 +9,8 @@ import numpy as np
 
 from einloom.api import new_context
 from einloom.calls.build import Operand, kernel_plan, writing_to
+from einloom.calls.matrices import RESULT as MATRIX_RESULT
+from einloom.calls.matrices import TERMS, MatrixProduct, matrix_product
 from einloom.calls.plan import MISALIGNED, KernelPlan, Writing, inverse
 from einloom.calls.request import Request
 from einloom.calls.variants import chosen, recognized
@@ -27,23 +29,41 @@ StepKey = tuple[tuple[tuple[int, ...], ...], tuple[int, ...], tuple[Operand, ...
 
 @record
 class Step:
-    """Run `plan` on nodes: operands 0 to n-1, and step k makes node n+k."""
+    """Run `plan` on nodes: operands 0 to n-1, and step k makes node n+k.
+
+    `product`: how two operands become the matrices that the plan takes.
+    """
 
     plan: KernelPlan
     nodes: tuple[int, ...]
+    product: MatrixProduct | None = None
+
+    def run(self, operands: list[Any]) -> Any:
+        """The node that it makes, or MISALIGNED."""
+        product = self.product
+        if product is None:
+            return self.plan.run(operands, None)
+        pairs = zip(product.operands, operands, strict=True)
+        made = self.plan.run([arrangement.of(array) for arrangement, array in pairs], None)
+        return made if made is MISALIGNED else made.reshape(product.shape)
 
 
 class StepsPlan:
-    """Pairwise steps in order; intermediates are freed as soon as their step has run."""
+    """Pairwise steps in order; intermediates are freed as soon as their step has run.
+
+    `last`: the order of the last node's ranks that makes them those of the kernels' result.
+    """
 
     def __init__(
         self,
         steps: Sequence[Step],
+        last: tuple[int, ...],
         order: tuple[int, ...],
         dtype: np.dtype[Any],
         writing: Writing | None,
     ) -> None:
         self.steps = tuple(steps)
+        self.last = last
         self.back = None if order == tuple(range(len(order))) else inverse(order)
         self.dtype = dtype
         self.writing = writing
@@ -54,13 +74,15 @@ class StepsPlan:
             operands: list[Any] = [nodes[node] for node in step.nodes]
             for node in step.nodes:
                 nodes[node] = None
-            made = step.plan.run(operands, None)
+            made = step.run(operands)
             if made is MISALIGNED:
                 return MISALIGNED
             nodes.append(np.asarray(made))
         result = nodes[-1]
         assert result is not None
         result = result.astype(self.dtype, copy=False)
+        if result.ndim:
+            result = np.ascontiguousarray(result.transpose(self.last))
         if self.back is not None:
             result = result.transpose(self.back)
         if out is None:
@@ -101,8 +123,10 @@ def steps_plan(
     output = tuple(numbers[spec.output[k].name] for k in order)
     for position, step in enumerate(steps):
         builder.step(step.operands, output if position == len(steps) - 1 else step.kept)
+    made = builder.nodes[-1][0]
+    last = tuple(range(len(output))) if made == output else tuple(map(made.index, output))
     writing = None if out is None else writing_to(out, dtype, order, request, len(operands))
-    return StepsPlan(builder.steps, order, dtype, writing)
+    return StepsPlan(builder.steps, last, order, dtype, writing)
 
 
 @record
@@ -170,6 +194,21 @@ class _Builder:
         self.nodes.append((indices, operand, dtype))
 
     def step(self, nodes: tuple[int, ...], kept: tuple[int, ...]) -> None:
+        """Add a step that makes a node of the indices `kept`, in an order of its own choice."""
+        if len(nodes) == 2:
+            (left, _, one), (right, _, other) = (self.nodes[node] for node in nodes)
+            product = matrix_product(left, right, kept, self.extents)
+            if product is not None:
+                shapes = [arrangement.shape for arrangement in product.operands]
+                made = tuple(
+                    Operand.contiguous(numpy_dtype(dtype), shape)
+                    for dtype, shape in zip((one, other), shapes, strict=True)
+                )
+                sizes = dict(enumerate(product.extents))
+                plan = self.plan_of(TERMS, MATRIX_RESULT, made, [one, other], sizes)
+                self.steps.append(Step(plan, nodes, product))
+                self.add(product.indices, Operand.contiguous(plan.dtype, product.shape), self.dtype)
+                return
         renamed: dict[int, int] = {}
         given = [self.nodes[node] for node in nodes]
         terms = tuple(
@@ -178,14 +217,26 @@ class _Builder:
         )
         output = tuple(renamed[index] for index in kept)
         operands = tuple(operand for _, operand, _ in given)
-        key = (terms, output, operands)
-        plan = self.plans.get(key)
-        if plan is None:
-            extents = {renamed[index]: self.extents[index] for index in renamed}
-            dtypes = [dtype for _, _, dtype in given]
-            plan = self.plans[key] = self.planned(terms, output, operands, dtypes, extents)
+        extents = {renamed[index]: self.extents[index] for index in renamed}
+        dtypes = [dtype for _, _, dtype in given]
+        plan = self.plan_of(terms, output, operands, dtypes, extents)
         self.steps.append(Step(plan, nodes))
         self.add(kept, Operand.contiguous(plan.dtype, plan.shape), self.dtype)
+
+    def plan_of(
+        self,
+        terms: Sequence[tuple[int, ...]],
+        output: tuple[int, ...],
+        operands: tuple[Operand, ...],
+        dtypes: Sequence[Scalar],
+        extents: dict[int, int],
+    ) -> KernelPlan:
+        """The plan of a step; steps that look alike share one."""
+        key = (tuple(terms), output, operands)
+        plan = self.plans.get(key)
+        if plan is None:
+            plan = self.plans[key] = self.planned(terms, output, operands, dtypes, extents)
+        return plan
 
     def planned(
         self,
@@ -211,5 +262,9 @@ class _Builder:
             {label: extents[number] for number, label in labels.items()},
         )
         order = tuple(range(len(output)))
-        request = Request(semiring=self.request.semiring, strict=self.request.strict)
+        request = Request(
+            semiring=self.request.semiring,
+            strict=self.request.strict,
+            rounding=self.request.rounding,
+        )
         return kernel_plan(binding, operands, dtypes, self.dtype, order, request, None)

@@ -22,7 +22,7 @@ from einloom.frontend.einsum.spec import Label, Spec
 from einloom.ir.promotion import numpy_dtype
 from einloom.ir.record import record
 from einloom.ir.types import Scalar
-from einloom.kernels import LayoutClass, kernels_for
+from einloom.kernels import Blockings, LayoutClass, blockings_for, kernels_for, unlike
 
 if TYPE_CHECKING:
     from einloom.backends.cpu.launcher import Kernels
@@ -45,16 +45,18 @@ class FamilyKey:
     common: Scalar
     order: tuple[int, ...]
     operand_orders: tuple[tuple[int, ...] | None, ...]
-    layouts: Layouts
+    layouts: tuple[tuple[tuple[int | None, ...], bool], ...]
     request: Request
 
 
 @record
 class Variant:
-    """One compiled form: how it contracts (None: one loop nest), and the layouts it takes."""
+    """One compiled form: how it contracts (None: one loop nest), the layouts it takes, and how
+    its large products are cut."""
 
     choice: Choice | None
     layouts: Layouts
+    blockings: Blockings
     kernels: Kernels
 
     @property
@@ -69,6 +71,7 @@ class Family:
         self.key = key
         self.symbols = symbol_names(key.spec)
         self._variants: list[Variant] = []
+        self._modules: dict[object, Module] = {}
         self._lock = threading.Lock()
 
     @cached_property
@@ -122,14 +125,24 @@ class Family:
         """
         sizes = {self.symbols[label]: extent for label, extent in extents.items()}
         with self._lock:
-            if len(self._variants) >= MOST_VARIANTS and not self.is_limited:
-                return self._best(sizes, layouts)
+            full = len(self._variants) >= MOST_VARIANTS and not self.is_limited
             choice = self.choice(sizes)
             wanted = contraction_of(choice)
+            if full and not self.is_single_nest and wanted not in self._modules:
+                return self._best(sizes, layouts, None)
+            module = self._compiled(sizes, wanted)
+            named = {operand_name(k): layout for k, layout in enumerate(layouts)}
+            strict = self.key.request.strict
+            blockings = blockings_for(module, named, strict, sizes, self.key.request.rounding)
             for variant in self._variants:
-                if variant.contraction == wanted and variant.layouts == layouts:
+                if (variant.contraction, variant.layouts, variant.blockings) == (
+                    wanted, layouts, blockings,
+                ):  # fmt: skip
                     return variant
-            variant = Variant(choice, layouts, self._compile(sizes, layouts))
+            if full:
+                return self._best(sizes, layouts, blockings)
+            kernels = kernels_for(module, named, strict, blockings)
+            variant = Variant(choice, layouts, blockings, kernels)
             self._variants.append(variant)
             return variant
 
@@ -144,12 +157,17 @@ class Family:
             return None
         return chosen(self.contraction, sizes, self.key.request)
 
-    def _best(self, sizes: dict[str, int], layouts: Layouts) -> Variant:
-        """The form that is fastest by the cost model; forms that need copies come last."""
+    def _best(
+        self, sizes: dict[str, int], layouts: Layouts, blockings: Blockings | None
+    ) -> Variant:
+        """The form that is fastest by the cost model; forms that need copies come last.
 
-        def rating(variant: Variant) -> tuple[bool, float]:
+        Of forms that contract alike, the one that cuts as `blockings` do, or cuts the same tensors.
+        """
+
+        def rating(variant: Variant) -> tuple[bool, float, int]:
             needs_copies = any(map(_is_narrower, variant.layouts, layouts))
-            return needs_copies, self._seconds(variant, sizes)
+            return needs_copies, self._seconds(variant, sizes), unlike(variant.blockings, blockings)
 
         return min(self._variants, key=rating)
 
@@ -166,25 +184,27 @@ class Family:
         model = new_context(self.key.request.strict, sizes).cost_model
         return measured(moved, self.contraction.dtype, model).seconds
 
-    def _compile(self, sizes: dict[str, int], layouts: Layouts) -> Kernels:
-        request = self.key.request
-        named = {operand_name(k): layout for k, layout in enumerate(layouts)}
+    def _compiled(self, sizes: dict[str, int], wanted: object) -> Module:
+        """The program after the passes, for a way to contract that suits some sizes."""
         if self.is_single_nest:
-            return kernels_for(self.module, named, request.strict)
-        executable = compile_module(
-            self.module,
-            strict=request.strict,
-            extents=sizes,
-            optimize=request.contraction,
-            memory_limit=request.memory_limit,
-        )
-        return kernels_for(executable.module, named, request.strict)
+            return self.module
+        if wanted not in self._modules:
+            request = self.key.request
+            self._modules[wanted] = compile_module(
+                self.module,
+                strict=request.strict,
+                extents=sizes,
+                optimize=request.contraction,
+                memory_limit=request.memory_limit,
+            ).module
+        return self._modules[wanted]
 
 
 def _is_narrower(compiled: LayoutClass, given: LayoutClass) -> bool:
     """Whether code for one layout relies on more than another layout has."""
     strides = any(c is not None and c != g for c, g in zip(compiled[0], given[0], strict=True))
-    return strides or (compiled[1] and not given[1])
+    merged = any(c and not g for c, g in zip(compiled[2], given[2], strict=True))
+    return strides or merged or (compiled[1] and not given[1])
 
 
 def copies_needed(variant: Variant, layouts: Layouts) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\
   einloom doctor
   einloom doctor > report.txt
+  einloom doctor --measure
 """
 
 # What decides about the width and the kind of vector code; all others are listed after them.
@@ -30,8 +31,13 @@ TELLING_FEATURES = (
 
 
 def add(commands: Commands) -> None:
-    add_command(
+    parser = add_command(
         commands, "doctor", "show versions, the processor, caches and settings", EXAMPLES, execute
+    )
+    parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="measure arithmetic and memory, and keep the numbers for the cost model; ten seconds",
     )
 
 
@@ -39,8 +45,22 @@ def execute(arguments: Namespace, task: Task) -> int:
     from einloom.report import Report
 
     faults: list[str] = []
-    tables = (versions_table(), machine_table(faults), cache_table(faults), settings_table(faults))
-    task.terminal.report(Report(tables))
+    remarks: list[str] = []
+    if arguments.measure:
+        from einloom.cli.doctor_measure import measure_and_store
+
+        with task.terminal.progress("measuring this machine"):
+            tables, remarks = measure_and_store(faults)
+    else:
+        tables = [
+            versions_table(),
+            machine_table(faults, remarks),
+            cache_table(faults),
+            settings_table(faults),
+        ]
+    task.terminal.report(Report(tuple(tables)))
+    for remark in remarks:
+        task.terminal.note(remark)
     for fault in faults:
         task.terminal.error(fault)
     return USER_ERROR if faults else 0
@@ -59,7 +79,7 @@ def versions_table() -> Table:
     return _table("versions", [tuple(line.split(" ", 1)) for line in versions()])
 
 
-def machine_table(faults: list[str]) -> Table:
+def machine_table(faults: list[str], remarks: list[str]) -> Table:
     """LLVM, the processor's features as LLVM names them, cores and memory."""
     from einloom.report import Quantity
 
@@ -78,9 +98,24 @@ def machine_table(faults: list[str]) -> Table:
         faults.append(str(error))
     rows.append(("architecture", platform.machine()))
     rows.append(("cores", f"{usable_cores()} usable of {os.cpu_count()}"))
+    rows += measured_rows(remarks)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     rows.append(("memory", Quantity(memory, "bytes")))
     return _table("machine", rows)
+
+
+def measured_rows(remarks: list[str]) -> list[tuple[Cell, ...]]:
+    """Whether this machine was measured; a file that cannot be used is remarked on."""
+    from einloom.cli.doctor_measure import stored_row
+    from einloom.machine_file import stored
+
+    try:
+        found = stored()
+    except EinloomError:  # a setting is wrong, which the settings' table says
+        return []
+    if found.fault is not None:
+        remarks.append(f"{found.fault} (einloom doctor --measure writes it anew)")
+    return [stored_row(found)]
 
 
 def usable_cores() -> int:
@@ -110,6 +145,7 @@ def settings_table(faults: list[str]) -> Table:
         config.cache_limit_bytes,
         config.disk_cache_enabled,
         config.num_threads,
+        config.autotune,
         config.debug_level,
     )
     for read in readers:

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 
 from einloom.ir.errors import ParseError
 from einloom.ir.ops import INFIX, MONOIDS, OPS
-from einloom.ir.program import Definition
+from einloom.ir.program import Definition, Module
 from einloom.ir.record import record
 
 
@@ -60,13 +60,16 @@ def define_semiring(reducer: str, product: str, definitions: str = "") -> Semiri
     'add'
 
     `definitions` is text such as `monoid lse: f32 { ... }` or `fn f(a, b) = ...`.
-    Raises ParseError for a name that is neither builtin nor defined.
+    Raises ParseError for a name that is neither builtin nor defined, and what the verifier raises
+    for wrong definitions, laws of a monoid that do not hold among them.
     """
     found: tuple[Definition, ...] = ()
     if definitions:
         from einloom.ir.text import parse_definitions
+        from einloom.ir.verify import verify
 
         found = parse_definitions(definitions)
+        verify(Module("definitions", (), (), (), found))
     names = {getattr(d, "name", "") for d in found}
     product = INFIX[product].name if product in INFIX else product
     for name, known, noun in ((reducer, MONOIDS, "reducer"), (product, OPS, "operation")):

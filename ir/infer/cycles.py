@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from einloom.ir.expressions import Access
-from einloom.ir.names import written_names
+from einloom.ir.names import nested_statements, own_names, written_names
 from einloom.ir.node import postorder
-from einloom.ir.program import Module
+from einloom.ir.program import Einsum, Module
 
 
 def cycle_through(module: Module, name: str, access: Access) -> list[str]:
     """Names along a shortest chain of definitions from the one that reads `access` to `name`
     and back to it, the first one repeated at the end; empty where there is none."""
+    for statement in nested_statements(module.body):
+        itself = isinstance(statement, Einsum) and name in own_names(statement)
+        if itself and any(part is access for part in postorder(statement)):
+            return [name, name]
     reads: dict[str, list[str]] = {}
     reader: str | None = None
     for statement in module.body:

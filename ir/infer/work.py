@@ -40,6 +40,7 @@ from einloom.ir.ranges import check_reach, is_injective
 from einloom.ir.types import DType, Rank, TensorType
 from einloom.ir.typing import Lookup, body_typings, reduced_dtypes, result_dtypes
 
+MOST_NAMES = 8  # in a hint
 MOST_HINTS = 20  # near matches are looked for this often, so that a flood of errors stays quick
 
 
@@ -91,7 +92,8 @@ class Work:
                 self.complain(ParseError, *self.hidden_message(name, self.module.location))
             elif name not in self.tensors and name not in self.broken:
                 message = f"result {name} is not defined"
-                self.complain(ParseError, message, self.module.location, self.near(name))
+                hint = self.near(name) or self.defined_hint()
+                self.complain(ParseError, message, self.module.location, hint)
 
     def trial(self) -> Work:
         """A copy whose findings are thrown away, but for the types of the states."""
@@ -126,6 +128,15 @@ class Work:
             return None
         match = get_close_matches(name, [*self.tensors, *self.symbols], 1)
         return f"did you mean {match[0]}?" if match else None
+
+    def defined_hint(self) -> str:
+        """What could stand for a result that is like no name."""
+        inputs = {item.name for item in self.module.inputs}
+        names = [n for n in self.tensors if n not in inputs and n not in self.hidden]
+        if not names:
+            return "define it by a statement of the program"
+        rest = ", ..." if len(names) > MOST_NAMES else ""
+        return f"the program defines {', '.join(names[:MOST_NAMES])}{rest}"
 
     def hidden_message(self, name: str, where: Location | None) -> tuple[str, Location | None, str]:
         index = self.hidden[name].index

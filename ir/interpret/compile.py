@@ -40,8 +40,8 @@ from einloom.ir.interpret.values import (
 )
 from einloom.ir.ops import OPS, is_flat
 from einloom.ir.promotion import Typing, compute_dtype, value_typing
-from einloom.ir.types import BOOL, DType, Modular, Quantized, Scalar, TensorType, i64
-from einloom.ir.typing import Lookup, component_dtype, typings_of
+from einloom.ir.types import BOOL, DType, Quantized, Scalar, TensorType, i64
+from einloom.ir.typing import Lookup, component_dtype, literal_fits, typings_of
 
 Key: TypeAlias = tuple[int | str, bool]
 """A node's id (an index: its name), and whether it stands in an index expression."""
@@ -163,21 +163,13 @@ class _Compiler:
         own = value_typing(literal.value).dtype
         if dtype is None:
             dtype = own
-        if type(literal.value) is int and not isinstance(dtype, Modular):
-            self.check_fits(literal, dtype)
-        return self.constant(literal_array(literal.value, compute_dtype(dtype)), dtype)
-
-    def check_fits(self, literal: Literal, dtype: DType) -> None:
-        if not isinstance(dtype, Scalar) or not dtype.is_integer:
-            return
-        low, high = (-(2 ** (dtype.bits - 1)), 2 ** (dtype.bits - 1)) if dtype.kind == "signed" \
-            else (0, 2**dtype.bits)  # fmt: skip
-        if not low <= literal.value < high:  # type: ignore[operator]
+        if not literal_fits(literal.value, dtype):
             raise DTypeError(
-                f"the literal {literal.value} does not fit {dtype.name}",
+                f"the literal {literal.value} does not fit {dtype}",
                 location=literal.location,
                 suggestion="cast what it meets to a wider dtype, for example i64(x)",
             )
+        return self.constant(literal_array(literal.value, compute_dtype(dtype)), dtype)
 
     def argument(self, node: Expression, as_index: bool, dtype: DType | None) -> int:
         if isinstance(node, Literal):

@@ -195,6 +195,8 @@ class _Run:
         states = [self.new_state(scan, name, extent) for name in names]
         self.open.update(names)
         until = None if scan.until is None else plan(scan.until, self.lookup, ())
+        if not self.scan_indices:
+            self.open_histories(scan)
         first = extent if scan.down else 0
         for state in states:
             state.defined = first, first + 1
@@ -213,6 +215,26 @@ class _Run:
         self.open.difference_update(names)
         for state in states:
             state.last, state.defined = last, (0, extent + 1)
+
+    def open_histories(self, outermost: Scan) -> None:
+        """Make the tensors of the body that are indexed by an enclosing scan, full of their fill
+        value: what an iteration writes stays for the ones after it."""
+        for statement in nested_statements([outermost]):
+            if not isinstance(statement, Einsum):
+                continue
+            around = set(self.inference.einsums[statement].scans)
+            if not any(around & set(ext.indices_in(e)) for e in statement.indices):
+                continue
+            for name in own_names(statement):
+                if name in self.inference.states:
+                    continue
+                type_ = self.inference.tensors[name]
+                fill = literal_array(type_.fill.value if type_.fill else 0, type_.dtype)
+                array = allocated(
+                    name, type_, self.shape(type_), loaded(fill, type_.dtype), self.memory_cap,
+                    statement.location,
+                )  # fmt: skip
+                self.storages[name] = Storage(type_, array, kept=True)
 
     def new_state(self, scan: Scan, name: str, extent: int) -> State:
         type_ = self.inference.tensors[name]

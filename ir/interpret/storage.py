@@ -17,12 +17,14 @@ from einloom.ir.types import DType, Quantized, TensorType, f32
 class Storage:
     """One tensor. `array` stores `dtype`; of a quantized tensor it holds the f32 values.
 
-    `owned`: made by this run, so that it may be handed out without a copy.
+    `owned`: made by this run, so that it may be handed out without a copy. `kept`: made when the
+    outermost scan began, so that cells of earlier iterations stay.
     """
 
     type: TensorType
     array: Array
     owned: bool = True
+    kept: bool = False
     quantized: QuantizedArray | None = None
     views: dict[str, Array] = field(default_factory=dict)
 

@@ -47,7 +47,8 @@ class Writer:
     """One target of one run of a statement.
 
     `empty`: what cells hold that no iteration reaches. `own`: the indices of the statement.
-    A position of the left side is *single* where none of them stands in it.
+    A position of the left side is *single* where none of them stands in it; `moving` says where
+    an index of a scan does, `away` which single positions lie outside the result.
     """
 
     def __init__(
@@ -63,7 +64,9 @@ class Writer:
         self.name = statement.targets[position].name
         self.left, self.empty = left, empty
         self.is_own = [bool(set(ext.indices_in(e)) & set(own)) for e in statement.indices]
+        self.moving = [bool(set(ext.indices_in(e)) - set(own)) for e in statement.indices]
         self.outside: RangeError | None = None
+        self.away: set[int] = set()
         self.single: dict[int, int] = {}
 
     def open(
@@ -74,12 +77,12 @@ class Writer:
         memory_cap: int,
         defines_all: bool,
     ) -> None:
-        """Find the region and, unless the target is a state, make the tensor.
+        """Find the region and, unless the target lives longer than one run, make the tensor.
 
         `defines_all`: the statement gives every cell of the region a value, `empty` at least.
         """
         storage = storages.get(self.name)
-        if not isinstance(storage, State):
+        if storage is None or not (isinstance(storage, State) or storage.kept):
             where = self.statement.location
             shape = tuple(size_of(extent, symbols, where) for extent in self.type.extents)
             array = allocated(self.name, self.type, shape, self.empty, memory_cap, where)
@@ -95,6 +98,15 @@ class Writer:
         if isinstance(storage, State) and defines_all and self.outside is None:
             region = self.region({})
             region[...] = stored(self.empty, self.type.dtype)
+        if self.storage.kept:
+            self.renew()
+
+    def renew(self) -> None:
+        """Empty the slice of a kept tensor that this iteration defines."""
+        at = {k: index for k, index in self.single.items() if self.moving[k]}
+        if not self.away & set(at):
+            selectors = (at.get(k, slice(None)) for k in range(len(self.left)))
+            self.array[(*selectors, ...)] = stored(self.empty, self.type.dtype)
 
     def single_value(self, frame: Frame, compiled: Plan, position: int) -> int:
         index = array_of(compiled.run(frame))
@@ -102,6 +114,7 @@ class Writer:
             self.check(frame, [position], [index])
         except RangeError as error:  # to be raised where a point is reached
             self.outside = error
+            self.away.add(position)
             return 0
         return int(index)
 

@@ -57,7 +57,11 @@ class ExpressionBuilder(TypeBuilder):
         """What a bare name or a number stands for in its position."""
         text = token.text
         if token.type != "NAME":
-            # one node serves all equal numbers; a token of 100,000 digits is not worth a key
+            if token.type == "INTEGER" and len(text) > 2:
+                # one that a narrow dtype may not hold knows where it stands
+                location = Location(self.source, token.start, token.end)
+                return literal_of(token, self.source).at(location)
+            # one node serves all equal numbers
             literal = self.shared.get((Literal, text))
             if literal is None:
                 literal = self.shared[Literal, text] = literal_of(token, self.source)

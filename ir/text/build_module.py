@@ -100,7 +100,9 @@ class ModuleBuilder(StatementBuilder):
         return word, {"left": left, "right": right, "combine": body}
 
     def laws(self, children: list[Token]) -> Entry:
-        return children[0], {"laws": tuple(token.text for token in children[1:])}
+        names = tuple(token.text for token in children[1:])
+        location = self.span(children[0], children[-1])
+        return children[0], {"laws": names, "laws_location": location}
 
     def monoid(self, children: list[Any]) -> Monoid:
         (word, name, dtype), *entries = children

@@ -27,6 +27,7 @@ from einloom.ir.loops import (
     Storage,
     Store,
     TileMultiply,
+    Transpose,
     While,
 )
 from einloom.ir.text.build_types import near
@@ -192,6 +193,10 @@ class LoopBuilder(ValueBuilder):
     def let(self, children: list[Any]) -> Let:
         word, name, value = children
         return Let(name.text, value, location=self.span(word, name))
+
+    def transpose(self, children: list[Any]) -> Transpose:
+        word, names, values = children
+        return Transpose(names, values, location=self.span(word, word))
 
     def store(self, children: list[Any]) -> Store:
         name, indices, value = children

@@ -10,8 +10,8 @@ from einloom.ir.text.spelling import LOOP_RESERVED
 
 TOP_WORDS = ("kernel", "storage", "launch", "fault")
 STATEMENT_WORDS = (
-    "for", "while", "let", "alloc", "check", "call", "append", "hash", "atomic", "mma", "pack",
-    "yield",
+    "for", "while", "let", "transpose", "alloc", "check", "call", "append", "hash", "atomic", "mma",
+    "pack", "yield",
 )  # fmt: skip
 
 _OPERATION = "name the operation that combines, as in A[key] add= value"
@@ -43,6 +43,8 @@ def slip(token: Token | None, accepted: set[str], lexer: Lexer) -> str | None:
     text, kind = token.text, token.type
     if kind.lower() == text and text in LOOP_RESERVED and "NAME" in accepted:
         return f"{text} is a reserved word; to name something so, write `{text}`"
+    if accepted == {"LPAR"} and lexer.before in ("TRANSPOSE", "EQUAL"):
+        return "write transpose (t, u) = (A<2>[0], A<2>[2])"
     if accepted == {"LSQB"} and _behind_first_word(token, lexer):
         return _of_statement(lexer.before_text, kind)
     if kind == "NAME" and (meant := _near(text, accepted)):

@@ -15,6 +15,7 @@ from einloom.ir.loops import (
     CallKernel,
     Carried,
     Check,
+    Dot,
     FaultSite,
     For,
     HashInsert,
@@ -32,6 +33,7 @@ from einloom.ir.loops import (
     Storage,
     Store,
     TileMultiply,
+    Transpose,
     Vector,
     While,
 )
@@ -70,6 +72,9 @@ class ValuePrinter(ExpressionPrinter):
                 return [head + "[", *separated(expression.indices, INDEX), "]"]
             case Splat():
                 return [f"splat<{expression.lanes}>(", (expression.value, 0, position), ")"]
+            case Dot():
+                parts = (expression.sums, expression.left, expression.right)
+                return [f"dot<{expression.terms}>(", *separated(parts, position), ")"]
             case Across():
                 return [f"across {expression.op}(", (expression.value, 0, position), ")"]
             case Search():
@@ -255,6 +260,9 @@ class LoopPrinter:
         match statement:
             case Let():
                 return f"let {self.spell(statement.name)} = {self.value(statement.value)}"
+            case Transpose():
+                names = ", ".join(map(self.spell, statement.names))
+                return f"transpose ({names}) = ({self.listed(statement.values)})"
             case Store():
                 return f"{self.cell(statement)} = {self.value(statement.value)}"
             case AtomicAdd():

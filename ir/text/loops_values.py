@@ -6,7 +6,7 @@ from typing import Any
 
 from einloom.ir.errors import Location, Source
 from einloom.ir.expressions import Apply, Cast, Expression, Local, Symbol
-from einloom.ir.loops import Across, HashLookup, Load, Search, Splat, Vector
+from einloom.ir.loops import Across, Dot, HashLookup, Load, Search, Splat, Vector
 from einloom.ir.ops import MONOIDS, OPS
 from einloom.ir.text.build_expressions import ExpressionBuilder
 from einloom.ir.text.build_types import SCALAR_DTYPES, near
@@ -75,6 +75,8 @@ class ValueBuilder(ExpressionBuilder):
         hint = near(name.text, (*OPS, *CALLS, *SCALAR_DTYPES))
         if name.text == "splat":
             hint = "splat names its lanes: splat<16>(x)"
+        elif name.text == "dot":
+            hint = "dot names its terms: dot<4>(sums, left, right)"
         hint = hint or f"a buffer takes square brackets: {name.text}[i, j]"
         self.fail_at(name, f"unknown operation {name.text}", hint)
 
@@ -113,12 +115,18 @@ class ValueBuilder(ExpressionBuilder):
 
     # -- lanes
 
-    def splat(self, children: list[Any]) -> Splat:
-        name, lanes, _, value, closing = children
+    def over_lanes(self, children: list[Any]) -> Splat | Dot:
+        name, lanes, _, arguments, closing = children
+        count, location = self.lane_count(lanes), self.span(name, closing)
+        if name.text == "dot" and not self.is_quoted(name):
+            self.arity(name, 3, len(arguments))
+            sums, left, right = arguments
+            return Dot(count, sums, left, right, location=location)
         if name.text != "splat" or self.is_quoted(name):
-            hint = f"write splat<{self.lane_count(lanes)}>(x), or x < y and y > z for two tests"
+            hint = f"write splat<{count}>(x), or x < y and y > z for two tests"
             self.fail_at(name, f"{name.text} takes no lanes", hint)
-        return Splat(value, self.lane_count(lanes), location=self.span(name, closing))
+        self.arity(name, 1, len(arguments))
+        return Splat(arguments[0], count, location=location)
 
     def across(self, children: list[Any]) -> Across:
         word, op, _, value, closing = children

@@ -9,7 +9,7 @@ from einloom.ir.errors import DTypeError, EinloomError, UnsupportedError
 from einloom.ir.expressions import Access, Apply, Expression, Local
 from einloom.ir.node import postorder
 from einloom.ir.ops import MONOIDS, OPS
-from einloom.ir.program import Definition, Function
+from einloom.ir.program import Definition, Function, Monoid
 from einloom.ir.promotion import Typing
 from einloom.ir.types import SCALARS, DType, Modular, Quantized, Scalar, TensorType, Tuple
 from einloom.ir.typing import Lookup, typing_of
@@ -164,25 +164,29 @@ def function_bodies_are_typed(parts: Parts) -> Iterator[Complaint]:
 def monoids_are_typed(parts: Parts) -> Iterator[Complaint]:
     """A monoid's identity is a constant of its dtype, and combining two values gives one."""
     for monoid in parts.monoids.values():
-        if isinstance(monoid.dtype, Quantized):
-            message = f"{monoid.name} cannot fold a quantized dtype"
-            yield complaint(message, monoid, kind=DTypeError)
-            continue
-        if any(isinstance(part, Local) for part in postorder(monoid.identity)):
-            yield complaint(f"the identity of {monoid.name} is no constant", monoid)
-            continue
-        both = {monoid.left: monoid.dtype, monoid.right: monoid.dtype}
-        for what, body in (("identity", monoid.identity), ("combine", monoid.combine)):
-            found = definition_typing(monoid, body, both, parts)
-            if not isinstance(found, Typing):
-                yield found
-            elif not _stores(monoid.dtype, found):
-                yield complaint(
-                    f"{what} of {monoid.name} is {found.dtype}, the monoid is {monoid.dtype}",
-                    body,
-                    monoid,
-                    kind=DTypeError,
-                )
+        yield from monoid_problems(monoid, parts)
+
+
+def monoid_problems(monoid: Monoid, parts: Parts) -> Iterator[Complaint]:
+    """What is wrong with the types in one monoid."""
+    if isinstance(monoid.dtype, Quantized):
+        yield complaint(f"{monoid.name} cannot fold a quantized dtype", monoid, kind=DTypeError)
+        return
+    if any(isinstance(part, Local) for part in postorder(monoid.identity)):
+        yield complaint(f"the identity of {monoid.name} is no constant", monoid)
+        return
+    both = {monoid.left: monoid.dtype, monoid.right: monoid.dtype}
+    for what, body in (("identity", monoid.identity), ("combine", monoid.combine)):
+        found = definition_typing(monoid, body, both, parts)
+        if not isinstance(found, Typing):
+            yield found
+        elif not _stores(monoid.dtype, found):
+            yield complaint(
+                f"{what} of {monoid.name} is {found.dtype}, the monoid is {monoid.dtype}",
+                body,
+                monoid,
+                kind=DTypeError,
+            )
 
 
 def definition_typing(

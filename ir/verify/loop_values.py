@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 from einloom.ir.errors import DTypeError, EinloomError, ShapeError
 from einloom.ir.expressions import Apply, Cast, Expression, Literal, Local, Symbol
-from einloom.ir.loops import Across, HashLookup, Load, Search, Splat, Vector
+from einloom.ir.loops import Across, Dot, HashLookup, Load, Search, Splat, Vector
 from einloom.ir.names import counted
 from einloom.ir.node import Node, postorder
 from einloom.ir.ops import OPS
 from einloom.ir.promotion import Typing, op_typing, value_typing
 from einloom.ir.record import record
-from einloom.ir.types import BOOL, SCALARS, DType, Scalar, i64
+from einloom.ir.types import BOOL, SCALARS, DType, Scalar, bf16, f32, i8, i32, i64, u8
 from einloom.ir.verify.complaints import Complaint, complaint, near
 
 
@@ -26,6 +26,8 @@ class ValueTyping:
 
 
 UNKNOWN = ValueTyping(None)
+
+_DOT_SUMS: dict[DType, DType] = {i8: i32, u8: i32, bf16: f32}
 
 
 @dataclass
@@ -89,6 +91,8 @@ def _type(
                 message = f"lanes are not folded with {part.op}"
                 found.append(complaint(message, part, owner, hint=hint))
             return ValueTyping(inner.typing)
+        case Dot():
+            return _dot(part, done, owner, found)
         case Cast():
             element, lanes = split(part.dtype)
             inner = done[id(part.value)]
@@ -179,6 +183,26 @@ def _load(
     if part.lanes < 1:
         found.append(complaint(f"{part.buffer} is read in {part.lanes} lanes", part, owner))
     return ValueTyping(None if dtype is None else Typing(dtype), part.lanes)
+
+
+def _dot(
+    part: Dot, done: Mapping[int, ValueTyping], owner: Node, found: list[Complaint]
+) -> ValueTyping:
+    sums, left, right = (done[id(x)] for x in (part.sums, part.left, part.right))
+    lanes = (part.terms, part.terms * sums.lanes)
+    if part.terms < 2 or (left.lanes, right.lanes) != lanes:
+        message = (
+            f"dot<{part.terms}> into {counted(sums.lanes, 'lane')} takes {lanes[0]} and "
+            f"{lanes[1]} lanes, it is given {left.lanes} and {right.lanes}"
+        )
+        found.append(complaint(message, part, owner, kind=ShapeError))
+    typings = [value.typing for value in (sums, left, right)]
+    dtypes = [typing.dtype for typing in typings if typing is not None]
+    if len(dtypes) == 3 and {_DOT_SUMS.get(dtype) for dtype in dtypes[1:]} != {dtypes[0]}:
+        message = f"dot<{part.terms}> does not add {dtypes[1]} times {dtypes[2]} to {dtypes[0]}"
+        hint = "it multiplies i8 and u8 for sums of i32, and bf16 for sums of f32"
+        found.append(complaint(message, part, owner, hint=hint, kind=DTypeError))
+    return sums
 
 
 def _apply(

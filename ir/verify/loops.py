@@ -24,13 +24,14 @@ from einloom.ir.loops import (
     PackPanel,
     Store,
     TileMultiply,
+    Transpose,
     While,
 )
 from einloom.ir.names import counted
 from einloom.ir.node import Node
 from einloom.ir.promotion import Typing
 from einloom.ir.record import record
-from einloom.ir.types import i64
+from einloom.ir.types import DType, i64
 from einloom.ir.verify.complaints import Complaint, complaint, in_order, near, raise_collected
 from einloom.ir.verify.launches import buffers_are_sound, launches_fit, names_are_unique
 from einloom.ir.verify.loop_values import (
@@ -46,6 +47,7 @@ from einloom.ir.verify.loop_values import (
 
 LOOP_KINDS = ("serial", "parallel", "vector", "unroll")
 STORAGES = ("stack", "workspace", "growable")
+TRANSPOSED = (2, 4, 8, 16, 32)
 
 
 @record
@@ -224,6 +226,8 @@ class _Function:
                 if value.typing is not None:
                     value = ValueTyping(Typing(value.typing.dtype), value.lanes)
                 self.define(statement.name, value, statement)
+            case Transpose():
+                self.transpose(statement)
             case Store():
                 self.write(statement.buffer, statement.indices, statement)
                 self.value(statement.value, statement)
@@ -259,6 +263,34 @@ class _Function:
             self.complain(f"the buffer {name} is an input, it is not written", owner)
         for index in indices or ():
             self.integer(index, f"an index of {name}", owner)
+
+    def transpose(self, statement: Transpose) -> None:
+        """As many values as names, of one dtype, each with as many groups of lanes as values."""
+        names, count = statement.names, len(statement.values)
+        given = f"{counted(count, 'value')} {'is' if count == 1 else 'are'}"
+        if len(names) != count:
+            self.complain(f"{given} transposed to {counted(len(names), 'name')}", statement)
+        if count not in TRANSPOSED:
+            hint = f"squares have {', '.join(map(str, TRANSPOSED))} vectors of as many lanes"
+            self.complain(f"{given} no side of a square", statement, hint=hint)
+        dtypes: list[DType] = []
+        lanes = 0
+        for expression in statement.values:
+            value = self.value(expression, statement)
+            if value.typing is None:
+                continue
+            if not lanes and value.lanes % count == 0:
+                lanes = value.lanes
+            if value.lanes != (lanes or count):
+                message = f"one of {count} transposed values has {counted(value.lanes, 'lane')}"
+                self.complain(message, expression, statement)
+            if dtypes and value.typing.dtype != dtypes[0]:
+                message = f"{dtypes[0]} and {value.typing.dtype} are transposed together"
+                self.complain(message, expression, statement)
+            dtypes.append(value.typing.dtype)
+        for name in names:
+            typing = Typing(dtypes[0]) if dtypes else None
+            self.define(name, ValueTyping(typing, count), statement)
 
     def allocate(self, statement: Allocate) -> None:
         name = statement.name

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from einloom.ir.errors import Diagnostic, EinloomError
 from einloom.ir.infer import infer
 from einloom.ir.program import Module
-from einloom.ir.verify import definitions, names, scans, sections, statements, types
+from einloom.ir.verify import definitions, laws, literals, names, scans, sections, statements, types
 from einloom.ir.verify.complaints import Complaint, in_order, raise_collected
 from einloom.ir.verify.parts import Parts
 
@@ -53,9 +53,11 @@ TYPED: tuple[Rule, ...] = (
     types.constants_have_all_their_data,
     definitions.function_bodies_are_typed,
     definitions.monoids_are_typed,
+    laws.declared_laws_hold,
     statements.conditions_are_boolean,
     statements.indices_are_integers,
     statements.views_fit_their_tensors,
+    literals.literals_fit_their_dtypes,
     statements.accumulators_keep_the_kind,
     statements.calls_take_whole_tensors,
     statements.types_of_states_are_stated_once,

@@ -191,13 +191,14 @@ def _check_read(
         counted = _rank_over(scan, writes[name], level, scan == state_of)
         if counted is None:
             continue
-        rank, offset = counted
-        read = _fixed(access.indices[rank], around)
-        current = _fixed(apply("add", Index(scan.index), Literal(offset)), around)
+        rank, cell = counted
+        read, current = _fixed(access.indices[rank], around), _fixed(cell, around)
         if ext.equal(read, current) is not True:
-            if not _is_before(read, current, scan.down, inner, condition):
-                yield _too_late(access, scan, offset, owner, state_of is None)
-            return
+            if _is_before(read, current, scan.down, inner, condition):
+                return
+            if not _is_before(read, _next(current, scan), scan.down, inner, condition):
+                yield _too_late(access, scan, cell, owner, state_of is None)
+                return
         fresh = True
     earlier = [write for write in writes[name] if write.order < position]
     if state_of is not None:
@@ -206,24 +207,33 @@ def _check_read(
     if fresh and not earlier:
         scan = place.scans[-1]
         counted = _rank_over(scan, writes[name], len(place.scans) - 1, scan == state_of)
-        yield _too_late(access, scan, counted[1] if counted else 0, owner, False)
+        cell = counted[1] if counted else Index(scan.index)
+        yield _too_late(access, scan, cell, owner, False)
 
 
-def _rank_over(scan: Scan, writes: list[Write], level: int, is_own: bool) -> tuple[int, int] | None:
-    """The rank of a tensor that counts the iterations of a scan, and the offset of the cell
-    that an iteration writes; None where the tensor has no such rank. `is_own`: the tensor is a
-    state of this scan, so that both are known."""
+def _rank_over(
+    scan: Scan, writes: list[Write], level: int, is_own: bool
+) -> tuple[int, Expression] | None:
+    """The rank of a tensor that counts the iterations of a scan, and the cell that an iteration
+    writes; None where the tensor has no such rank. `is_own`: the tensor is a state of this scan,
+    so that both are known."""
     if is_own:
-        return 0, 0 if scan.down else 1
+        return 0, newest(scan)
     for write in writes:
         inside = len(write.place.scans) > level and write.place.scans[level] == scan
         if not inside or write.place.first[level]:
             continue
         for rank, expression in enumerate(write.indices):
-            gap = ext.difference(expression, Index(scan.index))
-            if set(gap) <= {()}:
-                return rank, gap.get((), 0)
+            form = ext.polynomial(expression)
+            index = (Index(scan.index),)
+            if set(form) <= {index, ()} and form.get(index, 0) > 0:
+                return rank, expression
     return None
+
+
+def _next(cell: Expression, scan: Scan) -> Expression:
+    """The neighbour of a cell on the side of the iterations to come."""
+    return apply("add", cell, Literal(-1 if scan.down else 1))
 
 
 def _is_before(
@@ -244,11 +254,15 @@ def _is_before(
     return is_below(read, current, extents, condition)
 
 
-def _too_late(access: Access, scan: Scan, offset: int, owner: Node, is_written: bool) -> Complaint:
+def _too_late(
+    access: Access, scan: Scan, cell: Expression, owner: Node, is_written: bool
+) -> Complaint:
     """`is_written`: the cell that the iteration itself writes can be read, too."""
-    index, step = scan.index, -1 if scan.down else 1
-    newest = offset if is_written else offset - step
-    limit = index_text(ext.simplify(apply("add", Index(index), Literal(newest))))
+    index = scan.index
+    if not is_written:
+        before = apply("add", Index(index), Literal(1 if scan.down else -1))
+        cell = rebuild(cell, lambda part: before if part == Index(index) else part)
+    limit = index_text(ext.simplify(cell))
     side = "from" if scan.down else "up to"
     return complaint(
         f"{access} is not known to be computed when iteration {index} of the scan reads it",

@@ -6,12 +6,16 @@ import math
 from collections.abc import Iterator
 from typing import Protocol
 
+from einloom.ir.machine import Machine
 from einloom.ir.record import record
 from einloom.ir.types import COMPLEX, DType, Scalar
 from einloom.passes.contraction.network import Indices, Network, Step, Tree
 
 STRIDED = 2.0
 """How much more a factor costs to read whose innermost rank is not an innermost loop."""
+
+FEW_POINTS = 1 << 14
+"""Points of a step's loops below which nobody asks whether it would be packed."""
 
 INFEASIBLE = 1e300
 
@@ -29,12 +33,15 @@ class CostModel(Protocol):
         dtype: DType,
         launches: int,
         serial: bool,
+        bytes_written: float = 0.0,
+        packed: float = 0.0,
     ) -> float:
         """Seconds for a kernel.
 
-        `operations`: scalar operations on `dtype`. `bytes_moved`: read and written.
-        `footprint`: bytes touched, which decides the cache that they stay in. `fresh_bytes`: of
-        those, the ones in memory allocated for it. `serial`: it runs on one thread.
+        `operations`: scalar operations on `dtype`. `bytes_moved`: read and written, of which
+        `bytes_written` are written. `footprint`: bytes touched, which decides the cache that they
+        stay in. `fresh_bytes`: of those, the ones in memory allocated for it. `serial`: it runs
+        on one thread. `packed`: above 0 where it runs as fast as packed contractions do.
         """
 
 
@@ -57,6 +64,8 @@ class PlainCostModel:
         dtype: DType,
         launches: int,
         serial: bool,
+        bytes_written: float = 0.0,
+        packed: float = 0.0,
     ) -> float:
         """The larger of computing and moving, with the fixed costs added."""
         weight = 4.0 if isinstance(dtype, Scalar) and dtype.kind == COMPLEX else 1.0
@@ -97,12 +106,16 @@ class Plan:
 
 @record
 class StepCost:
-    """One step, once: scalar operations, elements of its result, bytes read and written."""
+    """One step, once: scalar operations, elements of its result, bytes read and written.
+
+    `packed`: whether it is a contraction of rows and columns that is large enough to be packed.
+    """
 
     operations: int
     elements: int
     bytes_read: float
     bytes_written: float
+    packed: bool = False
 
 
 @record
@@ -155,7 +168,30 @@ def step_costs(tree: Tree) -> Iterator[StepCost]:
             read += finite(network.size(indices)) * width
         elements = network.size(step.kept)
         written = finite(elements) * network.element_bytes
-        yield StepCost(step_operations(network, step), elements, read, written)
+        yield StepCost(
+            step_operations(network, step), elements, read, written, _is_packed(tree, step)
+        )
+
+
+def _is_packed(tree: Tree, step: Step) -> bool:
+    """Whether a step is likely to be packed: what has rows, columns and terms, and many."""
+    if len(step.operands) != 2 or not step.reduced:
+        return False
+    network = tree.network
+    if network.size(step.space) < FEW_POINTS:
+        return False
+    from einloom.passes.lowering.products.blocking import blocking_for
+
+    left, right = (set(tree.indices(operand)) for operand in step.operands)
+    rows = network.size(i for i in step.kept if i in left and i not in right)
+    columns = network.size(i for i in step.kept if i in right and i not in left)
+    if rows == 1 or columns == 1:
+        return False
+    terms = network.size(step.reduced)
+    element = int(network.element_bytes)
+    return (
+        blocking_for(Machine(), element, min(rows, columns), max(rows, columns), terms) is not None
+    )
 
 
 def _is_strided(indices: Indices, step: Step, network: Network) -> bool:
@@ -169,6 +205,7 @@ def measured(plan: Plan, dtype: DType, model: CostModel) -> PlanCost:
     steps = tuple(step_costs(plan.tree))
     varying = plan.varying()
     slices = plan.slices
+    real = not (isinstance(dtype, Scalar) and dtype.kind == COMPLEX)
     total_operations, read, written, seconds = 0, 0.0, 0.0, 0.0
     for position, (cost, varies) in enumerate(zip(steps, varying, strict=True)):
         times = slices if varies else 1
@@ -185,6 +222,8 @@ def measured(plan: Plan, dtype: DType, model: CostModel) -> PlanCost:
             dtype=dtype,
             launches=0 if inside else 1,
             serial=inside,
+            bytes_written=cost.bytes_written,
+            packed=1.0 if cost.packed and not inside and real else 0.0,
         )
     if plan.sliced:
         added = _adding_up(plan)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from einloom.ir import extents as ext
-from einloom.ir.definitions import functions_of, monoids_of
 from einloom.ir.errors import UnsupportedError
 from einloom.ir.expressions import Expression, Literal
 from einloom.ir.infer import infer
@@ -14,16 +14,21 @@ from einloom.ir.node import postorder
 from einloom.ir.ops import OPS, apply
 from einloom.ir.program import Call, Constant, Einsum, Kernel, Module, Scan, Statement
 from einloom.ir.types import i64
+from einloom.passes.lowering.context import context_of
 from einloom.passes.lowering.function import (
     FunctionBuilder,
     OperandLayout,
     Place,
     ProgramContext,
 )
-from einloom.passes.lowering.kernels import lower_kernel
 from einloom.passes.lowering.nests import Nest
-from einloom.passes.lowering.scans import counters, lower_scan, rings
+from einloom.passes.lowering.products.blocking import Blocking, Parts
+from einloom.passes.lowering.scans import lower_scan
 from einloom.passes.lowering.spine import Refusal, spine_of
+
+if TYPE_CHECKING:
+    from einloom.passes.lowering.products.blocking import Running, Tiling
+    from einloom.passes.lowering.products.epilogues import Segment
 
 
 def lower(
@@ -31,23 +36,18 @@ def lower(
     layouts: Mapping[str, OperandLayout] | None = None,
     *,
     strict: bool = False,
+    blockings: Mapping[str, Blocking | Tiling | Parts | Running] | None = None,
 ) -> LoopProgram:
     """The loops-level program of a module.
 
     `layouts` states what is known of the inputs' and outputs' strides; a tensor that it leaves
     out is contiguous in C order. `strict` keeps the written order of floating folds.
+    `blockings`: by tensor, how the contraction that defines it is packed and cut
+    (`products.plan` makes them).
     Raises UnsupportedError for a `call`, which has no native form.
     """
     inference = infer(module)
-    context = ProgramContext(
-        inference,
-        layouts or {},
-        functions_of(module),
-        monoids_of(module),
-        rings(module, inference),
-        strict,
-        counters(inference),
-    )
+    context = context_of(module, inference, layouts or {}, strict=strict, blockings=blockings)
     work = _Program(module, context)
     for statement in module.body:
         work.statement(statement)
@@ -65,6 +65,8 @@ class _Program:
 
     def statement(self, statement: Statement) -> None:
         match statement:
+            case Einsum() if self.is_in_parts(statement):
+                self.in_parts(statement)
             case Einsum():
                 builder = self.builder(statement.targets[0].name)
                 typing = self.context.inference.einsums[statement]
@@ -85,17 +87,71 @@ class _Program:
             case Constant():
                 pass
 
+    def is_in_parts(self, statement: Einsum) -> bool:
+        return isinstance(self.context.blockings.get(statement.targets[0].name), Parts)
+
+    def in_parts(self, statement: Einsum) -> None:
+        """A reduction in parts: one function that folds them and one that folds their results."""
+        from einloom.passes.lowering.parts import halves, partial_loops
+
+        parts = self.context.blockings[statement.targets[0].name]
+        assert isinstance(parts, Parts)
+        found = halves(statement, parts, self.context)
+        self.context = found.context
+        builder = self.builder(found.partial.targets[0].name)
+        self.add(builder, partial_loops(builder, found), work_of(statement, self.context))
+        builder = self.builder(statement.targets[0].name)
+        typing = self.context.inference.einsums[found.whole]
+        nest = Nest(builder, found.whole, typing, Place({}, {}))
+        self.add(builder, nest.build(), work_of(found.whole, self.context))
+
     def kernel(self, kernel: Kernel) -> None:
         """One function when the statements share loops, otherwise one for each."""
         einsums = [s for s in kernel.body if isinstance(s, Einsum)]
-        members = spine_of(einsums, self.context)
-        if len(einsums) < len(kernel.body) or isinstance(members, Refusal):
+        if len(einsums) < len(kernel.body):
             for inner in kernel.body:
                 self.statement(inner)
+        elif self.context.blockings:
+            from einloom.passes.lowering.products.epilogues import read_outside, segments_of
+
+            segments = segments_of(einsums, self.context)
+            for segment in segments:
+                others = [s for other in segments if other != segment for s in other.statements]
+                needed = read_outside(segment, others, kernel.outputs)
+                if segment.is_product:
+                    self.product(kernel.name, segment, needed)
+                else:
+                    self.shared(kernel.name, segment.statements, needed)
+        else:
+            self.shared(kernel.name, einsums, kernel.outputs)
+
+    def product(self, name: str, segment: Segment, needed: Sequence[str]) -> None:
+        """A packed contraction and the maps of its cells, of which `needed` are stored."""
+        from einloom.passes.lowering.products.factors import product_of
+        from einloom.passes.lowering.products.loops import product_loops
+
+        first, *epilogues = segment.statements
+        builder = self.builder(name)
+        nest = Nest(builder, first, self.context.inference.einsums[first], Place({}, {}))
+        product = product_of(nest, tuple(epilogues))
+        blocking = self.context.blockings[first.targets[0].name]
+        assert product is not None and isinstance(blocking, Blocking)
+        self.local.update(set(segment.tensors) - set(needed))
+        body = product_loops(nest, product, blocking, needed)
+        self.add(builder, body, work_of(first, self.context))
+
+    def shared(self, name: str, einsums: Sequence[Einsum], outputs: Sequence[str]) -> None:
+        """Statements in common outer loops where they have some, else one after another."""
+        members = spine_of(einsums, self.context)
+        if isinstance(members, Refusal) or len(einsums) == 1:
+            for inner in einsums:
+                self.statement(inner)
             return
-        builder = self.builder(kernel.name)
-        body = lower_kernel(builder, members, kernel.outputs, Place({}, {}))
-        self.local.update(builder.locals)
+        from einloom.passes.lowering.kernels import lower_kernel
+
+        builder = self.builder(name)
+        body = lower_kernel(builder, members, outputs, Place({}, {}))
+        self.local.update({t.name for s in einsums for t in s.targets} - set(outputs))
         self.add(builder, body, apply("add", *(work_of(s, self.context) for s in einsums)))
 
     def builder(self, name: str) -> FunctionBuilder:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from einloom.ir.expressions import Access, Apply, Expression, Index, Literal, Lo
 from einloom.ir.loops import Allocate, For, If, Let, Load, LoopStatement, Store
 from einloom.ir.node import postorder
 from einloom.ir.ops import apply
+from einloom.ir.promotion import numpy_dtype
 from einloom.ir.record import record
 from einloom.passes.lowering.folds import Fold
 
@@ -20,8 +21,13 @@ if TYPE_CHECKING:
 Variables = dict[str, Expression]
 MakeCell = Callable[[Expression, str], list[LoopStatement]]
 
-BLOCK = 512
-"""Accumulators of one row: 4 KiB of f64, which stays in the first cache."""
+BLOCK, WIDE_BYTES = 512, 1 << 14
+"""Accumulators of one row, at least, and the bytes that they take at most. The first is what stays
+in the first cache beside other operands; more make longer runs of memory that is read in order."""
+ENOUGH_BLOCKS = 16
+"""Blocks of the inner index that a nest should have, for threads to share."""
+TERMS = 4
+"""Terms that are folded into an accumulator between its load and its store."""
 ROWS, NARROW = 4, 256
 """Rows of a tile, and accumulators of each: what a tile reads of the other operands once, it
 uses for all its rows."""
@@ -31,7 +37,7 @@ def blocked(nest: Nest) -> list[LoopStatement]:
     """Loops over the outer result indices around blocks of the inner one."""
     outer = list(nest.order.outer)
     if not is_tiled(nest):
-        return nest.over(outer, {}, lambda variables: block_loop(nest, Rows(variables), BLOCK))
+        return nest.over(outer, {}, lambda variables: block_loop(nest, Rows(variables), wide(nest)))
     return nest.over(outer[:-1], {}, partial(tile_loop, nest))
 
 
@@ -55,6 +61,12 @@ def is_tiled(nest: Nest) -> bool:
         for read in reads
     )
     return plain and reused and not nest.place.inside
+
+
+def wide(nest: Nest) -> int:
+    """The most accumulators of a single row."""
+    (dtype,) = nest.folds()[-1].dtypes
+    return max(BLOCK, WIDE_BYTES // numpy_dtype(dtype).itemsize)
 
 
 def tile_loop(nest: Nest, variables: Variables) -> list[LoopStatement]:
@@ -103,13 +115,21 @@ class Rows:
         return {**self.variables, self.index: here}
 
 
-def block_loop(nest: Nest, rows: Rows, width: int, own_loop: bool = False) -> list[LoopStatement]:
+def block_loop(nest: Nest, rows: Rows, most: int, own_loop: bool = False) -> list[LoopStatement]:
     """Blocks of the inner result index, each with its accumulators on the stack.
 
-    `own_loop`: there is a loop around this one, so that it is not the parallel one.
+    `most`: accumulators of a row. `own_loop`: there is a loop around this one, so that it is not
+    the parallel one.
     """
     inner = nest.order.inner
     assert inner is not None
+    extent = nest.typing.extents[inner]
+    sliced = not own_loop and not nest.order.outer and nest.parallel_index() == inner
+    width: Expression = Literal(most)
+    if sliced and most > BLOCK:
+        fair: Expression = Apply("ceildiv", (extent, Literal(ENOUGH_BLOCKS * BLOCK)))
+        fair = apply("max", Apply("mul", (fair, Literal(BLOCK))), Literal(BLOCK))
+        width = apply("min", fair, Literal(most))
     fold = nest.folds()[-1]
     (dtype,) = fold.dtypes
     hints = ("block", "start", "count", "row")
@@ -122,19 +142,19 @@ def block_loop(nest: Nest, rows: Rows, width: int, own_loop: bool = False) -> li
     def write(at: Expression, lane: str) -> list[LoopStatement]:
         here = {**rows.at(at), inner: Apply("add", (Local(start), Local(lane)))}
         stored: list[LoopStatement] = []
-        nest.store(here, (Load(row, (at, Local(lane))),), stored)
+        values = nest.finished(here, (Load(row, (at, Local(lane))),), stored)
+        nest.store(here, values, stored)
         return stored
 
     body: list[LoopStatement] = [
-        Let(start, Apply("mul", (Local(block), Literal(width)))),
-        Let(count, apply("min", left, Literal(width))),
-        Allocate(row, dtype, (Literal(rows.count), Literal(width)), "stack"),
+        Let(start, Apply("mul", (Local(block), nest.builder.scalar(width)))),
+        Let(count, apply("min", left, nest.builder.scalar(width))),
+        Allocate(row, dtype, (Literal(rows.count), Literal(most)), "stack"),
         each_cell(nest, rows, inner, count, clear),
         *accumulate(nest, row, start, count, fold, rows),
         each_cell(nest, rows, inner, count, write),
     ]
-    blocks = nest.builder.scalar(Apply("ceildiv", (nest.typing.extents[inner], Literal(width))))
-    sliced = not own_loop and not nest.order.outer and nest.parallel_index() == inner
+    blocks = nest.builder.scalar(Apply("ceildiv", (extent, width)))
     return [For(block, Literal(0), blocks, tuple(body), "parallel" if sliced else "serial")]
 
 
@@ -154,24 +174,63 @@ def row_loop(lane: str, count: str, body: list[LoopStatement]) -> LoopStatement:
 def accumulate(
     nest: Nest, row: str, start: str, count: str, fold: Fold, rows: Rows
 ) -> list[LoopStatement]:
-    """The loops of the reduction, with one step for every row inside."""
-    assert nest.order.inner is not None
-    shared: Variables = {}
+    """The loops of the reduction, with one step for every row inside.
+
+    A single row folds several terms of the last loop before it stores its accumulators again.
+    """
+    inner = nest.order.inner
+    assert inner is not None
+    outside: Variables = {}
     names = []
-    for index in nest.order.reduced:
-        name, shared = nest.loop(index, shared)
+    *others, last = nest.order.reduced
+    for index in others:
+        name, outside = nest.loop(index, outside)
         names.append((index, name))
-    lane = nest.builder.fresh(nest.order.inner)
-    shared[nest.order.inner] = Apply("add", (Local(start), Local(lane)))
-    body: list[LoopStatement] = []
-    for k in range(rows.count):
-        here = {**rows.at(Literal(k)), **shared}
-        inside: list[LoopStatement] = []
-        cell = (Literal(k), Local(lane))
-        (stepped,) = fold.step((Load(row, cell),), nest.body(here, inside), inside)
-        inside.append(Store(row, cell, stepped))
-        body.extend(nest.guarded(here, inside, []))
-    body = [row_loop(lane, count, body)]
+    turns = nest.bounds(last)
+    lower, upper = turns.lower, turns.upper
+
+    def lanes(terms: Sequence[Expression]) -> LoopStatement:
+        """The loop over the lanes: a step for each of some terms and each row."""
+        lane = nest.builder.fresh(inner)
+        position = Apply("add", (Local(start), Local(lane)))
+        body: list[LoopStatement] = []
+        for k in range(rows.count):
+            cell = (Literal(k), Local(lane))
+            stepped: Expression = Load(row, cell)
+            for at in terms:
+                here = {**rows.at(Literal(k)), **outside, last: at, inner: position}
+                inside: list[LoopStatement] = []
+                (stepped,) = fold.step((stepped,), nest.body(here, inside), inside)
+                if len(terms) > 1:
+                    body.extend(inside)
+            if len(terms) > 1:
+                body.append(Store(row, cell, stepped))
+            else:
+                inside.append(Store(row, cell, stepped))
+                body.extend(nest.guarded(here, inside, []))
+        return row_loop(lane, count, body)
+
+    term = nest.builder.fresh(last)
+    body: list[LoopStatement]
+    if rows.count > 1 or nest.statement.condition is not None:
+        body = [For(term, lower, upper, (lanes([Local(term)]),))]
+    else:
+        several = [Local(term), *(Apply("add", (Local(term), Literal(k))) for k in range(1, TERMS))]
+        body, whole = whole_turns(nest, lower, upper)
+        body.append(For(term, lower, whole, (lanes(several),), "serial", TERMS))
+        single = nest.builder.fresh(last)
+        body.append(For(single, whole, upper, (lanes([Local(single)]),)))
     for index, name in reversed(names):
-        body = [For(name, Literal(0), nest.extent(index), tuple(body))]
+        turns = nest.bounds(index)
+        body = [For(name, turns.lower, turns.upper, tuple(body))]
     return body
+
+
+def whole_turns(
+    nest: Nest, lower: Expression, upper: Expression
+) -> tuple[list[LoopStatement], Expression]:
+    """Where the last group of `TERMS` turns ends."""
+    out: list[LoopStatement] = []
+    left = Apply("mod", (Apply("sub", (upper, lower)), Literal(TERMS)))
+    whole = nest.builder.bind(Apply("sub", (upper, left)), "whole", out)
+    return out, whole

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from einloom.ir import extents as ext
 from einloom.ir.errors import UnsupportedError
@@ -15,13 +16,21 @@ from einloom.ir.program import Function, Monoid, Scan
 from einloom.ir.record import record
 from einloom.ir.types import DType, Quantized, TensorType, Tuple, i64
 
+if TYPE_CHECKING:
+    from einloom.passes.lowering.products.blocking import Blocking, Parts, Running, Tiling
+
 
 @record
 class OperandLayout:
-    """What a kernel may rely on about an operand: constant strides in bytes, alignment."""
+    """What a kernel may rely on about an operand: constant strides in bytes, alignment.
+
+    `merged`: by rank, whether it and the next lie as one: its stride is the next one's times
+    the next one's extent. Of a tensor that has a layout without it, nothing is known.
+    """
 
     strides: tuple[int | None, ...]
     aligned: bool = True
+    merged: tuple[bool, ...] = ()
 
 
 @record
@@ -30,7 +39,8 @@ class ProgramContext:
 
     `rings`: scan states of which only the last few iterations are kept, with their count.
     `counters`: by first state, the rank-0 tensor that holds how many iterations a scan with
-    `until` executed.
+    `until` executed. `blockings`: by tensor, how the contraction that defines it is packed and
+    cut, where that pays.
     """
 
     inference: Inference
@@ -40,6 +50,7 @@ class ProgramContext:
     rings: Mapping[str, int]
     strict: bool = False
     counters: Mapping[str, str] = field(default_factory=dict)
+    blockings: Mapping[str, Blocking | Tiling | Parts | Running] = field(default_factory=dict)
 
     def type_of(self, tensor: str) -> TensorType:
         if tensor in self.counters.values():
@@ -91,6 +102,8 @@ class FunctionBuilder:
             return extent
         if extent not in self.scalars:
             hint = extent.name if isinstance(extent, Symbol) else "size"
+            if hint in self.context.inference.tensors:  # a buffer will have that name
+                hint = "size"
             self.scalars[extent] = self.fresh(hint)
         return Symbol(self.scalars[extent])
 
@@ -114,6 +127,16 @@ class FunctionBuilder:
         self.buffers[name] = Buffer(name, dtypes[component], layout.strides, role, layout.aligned)
         self.taken.append(name)
         return name
+
+    def merged(self, tensor: str) -> tuple[bool, ...]:
+        """By rank, whether it and the next are one in memory."""
+        count = len(self.context.type_of(tensor).ranks)
+        if tensor in self.locals or tensor in self.context.rings:
+            return (False,) * count
+        layout = self.context.layouts.get(tensor)
+        if layout is None:
+            return (True,) * count
+        return layout.merged or (False,) * count
 
     def storage_indices(self, tensor: str, indices: list[Expression]) -> list[Expression]:
         """Indices into what is stored of a tensor: a ring of states, or one iteration's part."""

@@ -8,8 +8,10 @@ from dataclasses import replace
 from einloom.ir.expressions import Expression, Index, Literal, Local
 from einloom.ir.loops import Allocate, For, LoopStatement
 from einloom.passes.lowering.function import FunctionBuilder, LocalTensor, Place
+from einloom.passes.lowering.merged import SweepLoops
 from einloom.passes.lowering.nests import Nest
 from einloom.passes.lowering.spine import Member
+from einloom.passes.lowering.sweeps import schedule, step_of
 
 STACK_BYTES = 32 * 1024  # intermediates up to this size live on the stack of a kernel
 
@@ -22,14 +24,19 @@ def lower_kernel(
     first = members[0]
     extents = context.inference.einsums[first.statement].extents
     loops = [(builder.fresh(name), builder.scalar(extents[name])) for name in first.spine]
+    names = [name for name, _ in loops]
+    nests = [member_nest(builder, member, names, place) for member in members]
+    steps = [step_of(position, nest) for position, nest in enumerate(nests)]
+    plan = schedule(steps, outputs)
     allocations: list[LoopStatement] = []
     for member in members:
         for target in member.statement.targets:
-            if target.name not in outputs:
+            if target.name not in outputs and target.name in plan.stored:
                 allocations.extend(make_local(builder, target.name, member))
     body: list[LoopStatement] = []
-    for member in members:
-        body.extend(lower_member(builder, member, [name for name, _ in loops], place))
+    sweeps = SweepLoops(builder, plan)
+    for sweep in plan.sweeps:
+        body.extend(sweeps.sweep(sweep) if sweep.alone is None else sweep.alone.nest.build())
     for position, (name, extent) in reversed(list(enumerate(loops))):
         if position == 0:
             body = [*allocations, *body]
@@ -38,9 +45,9 @@ def lower_kernel(
     return body
 
 
-def lower_member(
+def member_nest(
     builder: FunctionBuilder, member: Member, loops: Sequence[str], place: Place
-) -> list[LoopStatement]:
+) -> Nest:
     """The nest of one statement for one iteration of the spine."""
     typing = builder.context.inference.einsums[member.statement]
     typing = replace(typing, scans=(*typing.scans, *member.spine))
@@ -49,7 +56,7 @@ def lower_member(
         **{own: Local(loop) for own, loop in zip(member.spine, loops, strict=True)},
     }
     inside = replace(place, variables=variables, scans=(*place.scans, *member.spine))
-    return Nest(builder, member.statement, typing, inside, sliced=False).build()
+    return Nest(builder, member.statement, typing, inside, sliced=False)
 
 
 def make_local(builder: FunctionBuilder, tensor: str, member: Member) -> list[LoopStatement]:

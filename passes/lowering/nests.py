@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from einloom.ir import extents as ext
 from einloom.ir.definitions import inline
 from einloom.ir.expressions import Access, Apply, Cast, Expression, Index, Literal, Local
 from einloom.ir.infer import EinsumTyping
-from einloom.ir.loops import Carried, For, If, Let, LoopStatement, Store
+from einloom.ir.loops import Carried, For, If, LoopStatement, Store
 from einloom.ir.ops import MONOIDS, apply
 from einloom.ir.program import Einsum, Reduction
 from einloom.ir.promotion import Typing
@@ -17,6 +18,8 @@ from einloom.ir.ranges import conjuncts
 from einloom.ir.types import DType, bool_
 from einloom.ir.typing import Lookup, body_typings
 from einloom.passes.lowering.blocks import blocked
+from einloom.passes.lowering.deferral import deferral_of
+from einloom.passes.lowering.fold_loops import FoldLoops, Turns
 from einloom.passes.lowering.folds import Fold
 from einloom.passes.lowering.function import FunctionBuilder, Place
 from einloom.passes.lowering.order import choose_order, is_exchangeable, plain_indices
@@ -28,12 +31,14 @@ from einloom.passes.lowering.values import (
     lower_index,
     lower_scalar,
     lower_value,
+    substituted,
 )
+
+if TYPE_CHECKING:
+    from einloom.passes.lowering.products.blocking import Blocking, Parts, Running, Tiling
 
 Variables = dict[str, Expression]
 Make = Callable[[Variables], list[LoopStatement]]
-
-SUM_BLOCK = 4096  # terms of a floating sum that are added up before the rest
 
 
 @dataclass
@@ -41,7 +46,8 @@ class Nest:
     """The lowering of one einsum inside one function.
 
     `place` holds the variables and extents of the enclosing scans. `sliced`: the outermost
-    loop may be the parallel one of its function.
+    loop may be the parallel one of its function. `window`: of the reduced index that it names,
+    only these turns are folded.
     """
 
     builder: FunctionBuilder
@@ -49,6 +55,7 @@ class Nest:
     typing: EinsumTyping
     place: Place
     sliced: bool = True
+    window: Turns | None = None
 
     def __post_init__(self) -> None:
         context = self.builder.context
@@ -57,6 +64,10 @@ class Nest:
         self.scatters = not self.covers()
         self.fills = needs_fill(self)
         self.sliced = self.sliced and not self.fills
+        self.deferral = (
+            None if self.scatters
+            else deferral_of(self.statement, self.typing, self.typings, context)
+        )  # fmt: skip
         self.order = choose_order(self.statement, self.typing, context, may_block=self.may_block())
 
     # -- properties
@@ -89,6 +100,12 @@ class Nest:
 
     def extent(self, index: str) -> Expression:
         return self.builder.scalar(self.typing.extents[index])
+
+    def bounds(self, index: str) -> Turns:
+        """The loop over a reduced index."""
+        if self.window is not None and self.window.hint == index:
+            return self.window
+        return Turns(index, Literal(0), self.extent(index), self.typing.extents[index])
 
     # -- pieces
 
@@ -136,8 +153,30 @@ class Nest:
         assert found is not None
         return found
 
+    @property
+    def terms(self) -> Expression:
+        """What is folded or mapped: the body, less what is done after the fold."""
+        return self.statement.body if self.deferral is None else self.deferral.terms
+
     def body(self, variables: Variables, out: list[LoopStatement]) -> Values:
-        return lower_value(self.builder, self.statement.body, self.inner_place(variables), out)
+        return lower_value(self.builder, self.terms, self.inner_place(variables), out)
+
+    def finished(
+        self, variables: Variables, values: Values, out: list[LoopStatement],
+        known: Mapping[str, Expression] | None = None,
+    ) -> Values:  # fmt: skip
+        """The results of a fold after what was left for its end; `known`: cells at hand."""
+        if self.deferral is None:
+            return values
+        found = self.deferral
+        operand = substituted(found.operand, known or {})
+        (operand,) = lower_value(self.builder, operand, self.inner_place(variables), out)
+        (dtype,) = self.folds()[0].dtypes
+        value: Expression = Cast(dtype, Apply(found.op, (values[0], operand)))
+        if found.may_be_empty():
+            none = Apply("eq", (self.builder.scalar(found.turns), Literal(0)))
+            value = Apply("select", (none, values[0], value))
+        return (value,)
 
     def store(self, variables: Variables, values: Values, out: list[LoopStatement]) -> None:
         """Write the components of all targets at the left side's cell."""
@@ -206,10 +245,33 @@ class Nest:
     def build(self) -> list[LoopStatement]:
         if self.scatters:
             return scatter(self)
+        blocking = self.builder.context.blockings.get(self.statement.targets[0].name)
+        cut = None if blocking is None else self.cut(blocking)
+        if cut is not None:
+            return cut
         filled = fill(self) if self.fills else []
         if self.order.blocked:
             return filled + blocked(self)
         return filled + self.over(list(self.order.outer), {}, self.point)
+
+    def cut(self, blocking: Blocking | Tiling | Parts | Running) -> list[LoopStatement] | None:
+        """The loops of a contraction or of a transposition in blocks."""
+        from einloom.passes.lowering.products.blocking import Parts, Running, Tiling
+
+        if isinstance(blocking, Parts | Running):
+            return None
+        if isinstance(blocking, Tiling):
+            from einloom.passes.lowering.transposes import transposing_loops, transposition_of
+
+            transposition = transposition_of(self)
+            if transposition is None:
+                return None
+            return transposing_loops(self, transposition, blocking)
+        from einloom.passes.lowering.products.factors import product_of
+        from einloom.passes.lowering.products.loops import product_loops
+
+        product = product_of(self)
+        return None if product is None else product_loops(self, product, blocking)
 
     def over(self, indices: list[str], variables: Variables, make: Make) -> list[LoopStatement]:
         """Loops over `indices` around `make(variables)`; the first may be the parallel one."""
@@ -231,6 +293,7 @@ class Nest:
         out: list[LoopStatement] = []
         indices = self.reduction_order()
         values = self.reduce(self.folds(), indices, variables, out)
+        values = self.finished(variables, values, out)
         if self.statement.condition is None or not unproved(self):
             self.store(variables, values, out)
             return out
@@ -286,94 +349,16 @@ class Nest:
         if not folds or all(not names for names in indices):
             return self.body(variables, out)
         fold, names = folds[0], indices[0]
-        accumulators = [
-            Carried(self.builder.fresh("acc"), dtype, initial)
-            for dtype, initial in zip(fold.dtypes, fold.initial(), strict=True)
-        ]
-        out.append(self.fold_loops(fold, folds, indices, list(names), accumulators, variables))
-        return fold.results(tuple(Local(c.name) for c in accumulators))
 
-    def fold_loops(
-        self,
-        fold: Fold,
-        folds: list[Fold],
-        indices: list[tuple[str, ...]],
-        names: list[str],
-        accumulators: list[Carried],
-        variables: Variables,
-    ) -> LoopStatement:
-        """Loops over `names`, each carrying the accumulators, around one step of the fold.
+        def step(
+            here: list[Expression], accumulators: list[Values], body: list[LoopStatement]
+        ) -> list[Values]:
+            inner = {**variables, **dict(zip(names, here, strict=True))}
+            return [self.fold_step(fold, folds, indices, accumulators[0], inner, body)]
 
-        A sum that rounds is added up in parts, one for each iteration of an outer loop and for
-        each block of the innermost, so that the error does not grow with the number of terms.
-        """
-        innermost = len(names) == 1
-        in_parts = fold.rounds and not self.builder.context.strict
-        current = tuple(Local(c.name) for c in accumulators)
-        if innermost and in_parts and self.is_long(names[0]):
-            return self.blocks_of_sum(fold, folds, indices, names[0], accumulators, variables)
-        name, variables = self.loop(names[0], variables)
-        body: list[LoopStatement] = []
-        yields: Values
-        if not innermost:
-            start = fold.initial() if in_parts else current
-            inner = [
-                Carried(self.builder.fresh("acc"), c.dtype, value)
-                for c, value in zip(accumulators, start, strict=True)
-            ]
-            body.append(self.fold_loops(fold, folds, indices, names[1:], inner, variables))
-            yields = tuple(Local(c.name) for c in inner)
-            if in_parts:
-                yields = fold.step(current, yields, body)
-        else:
-            yields = self.fold_step(fold, folds, indices, current, variables, body)
-        kind = "vector" if innermost and len(body) == 0 else "serial"
-        return For(
-            name, Literal(0), self.extent(names[0]), tuple(body), kind, 1,
-            tuple(accumulators), yields,
-        )  # fmt: skip
-
-    def is_long(self, index: str) -> bool:
-        """Whether an index may have more iterations than a block of a sum."""
-        extent = ext.simplify(self.typing.extents[index])
-        return not isinstance(extent, Literal) or int(extent.value.real) > SUM_BLOCK
-
-    def blocks_of_sum(
-        self,
-        fold: Fold,
-        folds: list[Fold],
-        indices: list[tuple[str, ...]],
-        index: str,
-        accumulators: list[Carried],
-        variables: Variables,
-    ) -> LoopStatement:
-        """Loops over the blocks of one index, the sum of each block added to the accumulator."""
-        block, start, count = (self.builder.fresh(n) for n in ("block", "start", "count"))
-        left = Apply("sub", (self.extent(index), Local(start)))
-        body: list[LoopStatement] = [
-            Let(start, Apply("mul", (Local(block), Literal(SUM_BLOCK)))),
-            Let(count, apply("min", left, Literal(SUM_BLOCK))),
-        ]
-        parts = [
-            Carried(self.builder.fresh("part"), dtype, initial)
-            for dtype, initial in zip(fold.dtypes, fold.initial(), strict=True)
-        ]
-        term = self.builder.fresh(index)
-        here = {**variables, index: Apply("add", (Local(start), Local(term)))}
-        inside: list[LoopStatement] = []
-        current = tuple(Local(c.name) for c in parts)
-        yields = self.fold_step(fold, folds, indices, current, here, inside)
-        kind = "serial" if inside else "vector"
-        body.append(
-            For(term, Literal(0), Local(count), tuple(inside), kind, 1, tuple(parts), yields)
-        )
-        current = tuple(Local(c.name) for c in accumulators)
-        total = fold.step(current, tuple(Local(c.name) for c in parts), body)
-        extent = Apply("ceildiv", (self.typing.extents[index], Literal(SUM_BLOCK)))
-        return For(
-            block, Literal(0), self.builder.scalar(extent), tuple(body), "serial", 1,
-            tuple(accumulators), total,
-        )  # fmt: skip
+        turns = [self.bounds(name) for name in names]
+        (values,) = FoldLoops(self.builder, turns, [fold], step).run(out)
+        return fold.results(values)
 
     def fold_step(
         self,

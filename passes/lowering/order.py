@@ -108,14 +108,21 @@ def _strided_accesses(name: str, statement: Einsum, context: ProgramContext) -> 
     ]
     sites += [(target.name, statement.indices) for target in statement.targets]
     for tensor, indices in sites:
-        strides = _strides(tensor, context)
-        moving = [k for k, e in enumerate(indices) if name in ext.indices_in(e)]
-        if not moving:
-            continue
-        unit = len(moving) == 1 and strides[moving[0]] == _element(tensor, context)
-        if not unit or ext.polynomial(indices[moving[0]]).get((Index(name),)) != 1:
+        moving = any(name in ext.indices_in(e) for e in indices)
+        if moving and not moves_by_one(tensor, indices, name, context):
             count += 1
     return count
+
+
+def moves_by_one(
+    tensor: str, indices: tuple[Expression, ...], name: str, context: ProgramContext
+) -> bool:
+    """Whether an access goes to the next element of memory when an index that it uses grows."""
+    strides = _strides(tensor, context)
+    moving = [k for k, e in enumerate(indices) if name in ext.indices_in(e)]
+    if len(moving) != 1 or strides[moving[0]] != _element(tensor, context):
+        return False
+    return ext.polynomial(indices[moving[0]]).get((Index(name),)) == 1
 
 
 def _element(tensor: str, context: ProgramContext) -> int:

@@ -24,6 +24,11 @@ def unpack(module: Module) -> Module:
     }
     if not quantized:
         return module
+    names = {
+        (name, view): component_name(module, name, view)
+        for name in quantized
+        for view in ("", "codes", "scales")
+    }
     views: dict[str, set[str]] = {name: set() for name in quantized}
     for part in postorder(module):
         if isinstance(part, Access) and part.tensor in quantized:
@@ -31,7 +36,7 @@ def unpack(module: Module) -> Module:
 
     def change(current: Node) -> Node:
         if isinstance(current, Access) and current.tensor in quantized and current.view:
-            return replace(current, tensor=component_name(current.tensor, current.view), view="")
+            return replace(current, tensor=names[current.tensor, current.view], view="")
         return current
 
     inputs: list[Input] = []
@@ -43,6 +48,6 @@ def unpack(module: Module) -> Module:
         assert type_ is not None and isinstance(type_.dtype, Quantized)
         dtypes = {"": f32, "codes": i64, "scales": component_dtype(type_.dtype, "scales")}
         for view in sorted(views[item.name]) or [""]:
-            name = component_name(item.name, view)
-            inputs.append(Input(name, TensorType(dtypes[view], type_.ranks)))
+            type_of_view = TensorType(dtypes[view], type_.ranks)
+            inputs.append(Input(names[item.name, view], type_of_view))
     return replace(rebuild(module, change), inputs=tuple(inputs))

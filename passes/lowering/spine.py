@@ -87,13 +87,89 @@ def join(
     return (*trimmed, Member(statement, tuple(str(names[k]) for k in kept)))
 
 
+def join_sibling(
+    members: Sequence[Member], statement: Einsum, context: ProgramContext
+) -> tuple[Member, ...] | Refusal:
+    """The kernel with one more statement that reads what the others read, and nothing of theirs.
+
+    Only statements that stream what they share join: each reads it with all of its indices, and
+    the kernel keeps all its loops.
+    """
+    typing = context.inference.einsums[statement]
+    refusal = refuse_alone(statement, typing)
+    if refusal is not None:
+        return refusal
+    reads = all_accesses(statement, context)
+    known = {a.tensor for m in members for a in all_accesses(m.statement, context)}
+    shared = [a for a in reads if a.tensor in known and _streams(a, statement, context)]
+    if not shared:
+        return Refusal("it reads nothing that the kernel reads or computes")
+    apart = Refusal("it reads what the kernel reads in other loops")
+    spine: tuple[str, ...] | None = None
+    for member in members:
+        theirs = [
+            (ours, a)
+            for a in all_accesses(member.statement, context)
+            for ours in shared
+            if ours.tensor == a.tensor
+        ]
+        if any(_streams(a, member.statement, context) for _, a in theirs):
+            names = _spine_through(theirs, member)
+            if names is None or (spine or names) != names:
+                return apart
+            spine = names
+        elif theirs:
+            return apart
+    if spine is None or spine != _free_spine(statement, typing, context):
+        return apart
+    first = context.inference.einsums[members[0].statement].extents
+    for own, name in zip(spine, members[0].spine, strict=True):
+        if ext.equal(first[name], typing.extents[own]) is not True:
+            return apart
+    return (*members, Member(statement, spine))
+
+
+def _streams(access: Access, statement: Einsum, context: ProgramContext) -> bool:
+    """Whether an access moves with every index of its statement, so that each cell is read once,
+    and not as a transposition of what is written."""
+    own = context.inference.einsums[statement].own_indices()
+    if access.view or access.padding is not None:
+        return False
+    if not {Index(name) for name in own} <= set(access.indices):
+        return False
+    read = [e for e in access.indices if e in statement.indices]
+    return read == [e for e in statement.indices if e in read]
+
+
+def _spine_through(
+    pairs: Sequence[tuple[Access, Access]], member: Member
+) -> tuple[str, ...] | None:
+    """The indices of a reader that stand where the kernel's loops stand in a read of its own."""
+    for ours, theirs in pairs:
+        found = []
+        for level in member.spine:
+            at = theirs.indices.index(Index(level)) if Index(level) in theirs.indices else None
+            index = None if at is None else ours.indices[at]
+            if not isinstance(index, Index):
+                break
+            found.append(index.name)
+        if len(found) == len(member.spine):
+            return tuple(found)
+    return None
+
+
 def spine_of(statements: Sequence[Einsum], context: ProgramContext) -> tuple[Member, ...] | Refusal:
     """The members of a kernel with the loops that all share."""
     members = start(statements[0], context)
     for statement in statements[1:]:
         if isinstance(members, Refusal):
             return members
-        members = join(members, statement, context)
+        joined = join(members, statement, context)
+        if isinstance(joined, Refusal):
+            made = {target.name for member in members for target in member.statement.targets}
+            if not made & {access.tensor for access in all_accesses(statement, context)}:
+                joined = join_sibling(members, statement, context)
+        members = joined
     return members
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from einloom.ir import extents as ext
@@ -14,6 +15,7 @@ from einloom.ir.expressions import (
     Expression,
     Index,
     Literal,
+    Local,
     Pack,
     Project,
     Symbol,
@@ -38,6 +40,17 @@ def lower_value(
         if isinstance(current, Expression):
             done[id(current)] = _lower(builder, current, done, place, out)
     return done[id(root)]
+
+
+def substituted(body: Expression, values: Mapping[str, Expression]) -> Expression:
+    """A body with the cells of tensors that are at hand in place of reads of them."""
+
+    def change(current: Node) -> Node:
+        if isinstance(current, Access) and current.tensor in values:
+            return values[current.tensor]
+        return current
+
+    return rebuild(body, change)
 
 
 def widened(expression: Expression) -> Expression:
@@ -90,7 +103,7 @@ def _lower(
     out: list[LoopStatement],
 ) -> Values:
     match current:
-        case Literal():
+        case Literal() | Local():
             return (current,)
         case Symbol():
             return (builder.scalar(current),)
@@ -167,14 +180,8 @@ def lower_access(
         assert access.padding is not None
         carried = Carried(name, dtype, access.padding)
         out.append(If(condition, (), (), (carried,), (value,)))
-        values.append(_local(name))
+        values.append(Local(name))
     return tuple(values)
-
-
-def _local(name: str) -> Expression:
-    from einloom.ir.expressions import Local
-
-    return Local(name)
 
 
 def checked_index(

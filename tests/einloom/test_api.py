@@ -218,3 +218,124 @@ def test_the_names_of_the_package() -> None:
     names = dir(el)
     assert set(el.__all__) <= set(names)
     assert [n for n in names if n not in el.__all__ and not n.startswith("__")] == []
+
+
+# ---- optimize -------------------------------------------------------------------------------
+
+FINDERS = (
+    "one of auto, greedy, optimal, dp, branch-all, branch-2, branch-1, random-greedy, left, "
+    "auto-hq, dynamic-programming, eager, opportunistic, random-greedy-128"
+)
+ELEMENTS = "give the elements that an intermediate may have, or 'max_input'"
+GROUPS = "write groups of operand positions, [(1, 2), (0, 1)]"
+FORMS = "give True, False, the name of a path finder, or a path"
+
+
+@pytest.mark.parametrize(
+    ("optimize", "message"),
+    [
+        (
+            ("greedy", float("inf")),
+            f"the memory limit of optimize is inf\n  hint: {ELEMENTS}",
+        ),
+        (("greedy", None), f"the memory limit of optimize is None\n  hint: {ELEMENTS}"),
+        (("greedy", [1]), f"the memory limit of optimize is [1]\n  hint: {ELEMENTS}"),
+        (("x", 3), f"unknown path finder 'x'\n  hint: {FINDERS}"),
+        ("bogus", f"unknown path finder 'bogus'\n  hint: {FINDERS}"),
+        (("greedy",), f"['greedy'] is not a contraction path\n  hint: {GROUPS}"),
+        ([(0, "a")], f"[(0, 'a')] is not a contraction path\n  hint: {GROUPS}"),
+        ([(0, 1.5)], f"[(0, 1.5)] is not a contraction path\n  hint: {GROUPS}"),
+        ([(0, float("inf"))], f"[(0, inf)] is not a contraction path\n  hint: {GROUPS}"),
+        ([0, 1], f"[0, 1] is not a contraction path\n  hint: {GROUPS}"),
+        ([()], "a group of the contraction path is empty"),
+        ([(-1, 0)], "positions of a contraction path count from 0"),
+        (3, f"optimize is of type int\n  hint: {FORMS}"),
+        ({}, f"optimize is of type dict\n  hint: {FORMS}"),
+        (b"greedy", f"optimize is of type bytes\n  hint: {FORMS}"),
+    ],
+)
+@pytest.mark.parametrize("work", [el.einsum, el.compile, el.einsum_path])
+def test_what_optimize_is_not(work: Any, optimize: Any, message: str) -> None:
+    x = np.ones((2, 2))
+    assert said(el.ParseError, work, "ij,jk,kl->il", x, x, x, optimize=optimize) == message
+
+
+@pytest.mark.parametrize(
+    "optimize",
+    [
+        "auto", "eager", True, False, None, ("greedy", 1), ("greedy", -1), ("dp", "max_input"),
+        [(1, 2), (0, 1)], ["einsum_path", (0, 1), (0, 1)],
+    ],
+)  # fmt: skip
+def test_compile_takes_what_einsum_takes(optimize: Any) -> None:
+    x = np.arange(4.0).reshape(2, 2)
+    found = el.compile("ij,jk,kl->il", x, x, x, optimize=optimize)(x, x, x)
+    np.testing.assert_array_equal(found, x @ x @ x)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"optimize": "greedy"}, "optimize"),
+        ({"optimize": None}, "optimize"),
+        ({"memory_limit": 5}, "memory_limit"),
+        ({"optimize": False, "memory_limit": "max_input"}, "optimize and memory_limit"),
+    ],
+)
+@pytest.mark.parametrize("pipeline", ["", "simplify, contract", []])
+def test_a_pipeline_leaves_no_room_for_other_options(
+    options: dict[str, Any], named: str, pipeline: Any
+) -> None:
+    x = np.ones((2, 2))
+    assert said(TypeError, el.compile, "ij,jk->ik", x, x, pipeline=pipeline, **options) == (
+        f"compile takes pipeline or {named}, not both\n"
+        "  hint: state them in the pipeline: contract{method=..., memory_limit=...}"
+    )
+
+
+def test_short_dtypes_count_bits_here_and_bytes_in_einsum() -> None:
+    assert el.TensorSpec((), "i8").dtype == np.int8
+    ones = np.ones(2, np.int8)
+    assert el.einsum("i->", ones, dtype="i8").dtype == np.int64
+    assert np.einsum("i->", ones, dtype="i8").dtype == np.int64
+
+
+def test_results_are_written_into_out_without_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    exe = el.compile(
+        el.parse(
+            "program p(A: f64[i=I,k=K], B: f64[k=K,j=J]) -> (C, D) {\n"
+            "  C[i,j] = A[i,k] * B[k,j]\n  D[i,j] = C[i,j] + 1.0\n}"
+        )
+    )
+    rng = np.random.default_rng(0)
+    a, b = rng.random((300, 40)), rng.random((40, 300))
+    copied: list[object] = []
+    copyto = np.copyto
+
+    def noted(target: Any, *arguments: Any, **named: Any) -> None:
+        copied.append(target)
+        copyto(target, *arguments, **named)
+
+    monkeypatch.setattr(np, "copyto", noted)
+
+    def check(c: Any, d: Any, copies: int, a: Any = a, b: Any = b) -> None:
+        copied.clear()
+        expected = a @ b
+        first, second = exe(a, b, out=(c, d))
+        assert first is c and second is d and len(copied) == copies
+        np.testing.assert_allclose(c, expected, rtol=1e-12)
+        np.testing.assert_allclose(d, expected + 1, rtol=1e-12)
+
+    c, d = np.empty((2, 300, 300))
+    check(c, d, 0)
+    check(np.empty((300, 300), order="F"), d, 2)
+    wide = np.empty((300, 600))
+    check(wide[:, :300], wide[:, 300:], 2)
+    square = rng.random((300, 300))
+    check(square, d, 1, a=square, b=square.T[:, ::-1])
+    with pytest.raises(el.ShapeError, match=r"out for D has shape \(3,\), not \(300, 300\)"):
+        exe(a, b, out=(c, np.empty(3)))
+    before = c.copy()
+    with pytest.raises(el.EinloomError, match="out for D is float32"):
+        exe(a, b + 1, out=(c, np.empty((300, 300), np.float32)))
+    np.testing.assert_array_equal(c, before)

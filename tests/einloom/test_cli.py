@@ -217,7 +217,7 @@ def test_a_defect_outside_passes_leaves_a_reproducer(
 ) -> None:
     from einloom import explanation
 
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise AssertionError
 
     monkeypatch.setattr(explanation, "explain", broken)

@@ -106,3 +106,15 @@ def test_where_no_law_lets_operands_meet_one_by_one() -> None:
     operands = [source.choice([-1.0, 1.0, 2.0], 3) for _ in range(MANY)]
     result = el.einsum(",".join(["i"] * MANY) + "->", *operands, semiring="min-times")
     assert result == reduce(np.multiply, operands).min()
+
+
+def test_many_operands_of_which_some_are_not_aligned() -> None:
+    rng = np.random.default_rng(3)
+    buffer = np.zeros(9 * 8 + 1, np.uint8)
+    odd = buffer[1:].view(np.float64).reshape(3, 3)
+    odd[...] = rng.random((3, 3))
+    assert not odd.flags.aligned
+    operands = [odd if k % 5 == 2 else rng.random((3, 3)) for k in range(18)]
+    spec = ",".join(f"{chr(97 + k)}{chr(98 + k)}" for k in range(18)) + "->as"
+    expected = np.linalg.multi_dot(operands)
+    np.testing.assert_allclose(el.einsum(spec, *operands), expected, rtol=1e-12)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import random
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ import einloom as el
 from einloom.backends.cpu import compile as cpu
 from einloom.cache import memory_cache, plan_cache
 from einloom.calls import variants
+from einloom.calls.plan import KernelPlan
 
 Array = np.ndarray[Any, Any]
 
@@ -108,12 +111,11 @@ def test_the_best_of_three_programs_is_run(monkeypatch: pytest.MonkeyPatch) -> N
     el.einsum("ij,jk,kl->il", small, big, big)
     el.einsum("ij,jk,kl->il", big, big, np.ones((300, 2)))
     (family,) = set(families)
-    layouts = family.key.layouts
     first, second = family._variants
     labels = family.key.spec.labels
 
     def chosen(*sizes: int) -> variants.Variant:
-        return family.variant(dict(zip(labels, sizes, strict=True)), layouts)
+        return family.variant(dict(zip(labels, sizes, strict=True)), first.layouts)
 
     assert chosen(3, 500, 500, 500) is first
     assert chosen(500, 500, 500, 3) is second
@@ -216,3 +218,73 @@ def test_strict_has_plans_of_its_own() -> None:
     with el.options(strict=True):
         assert el.einsum("i->", terms) == 1e16
     assert el.einsum("i->", terms) > 1e16
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "message"),
+    [
+        (-1, el.BackendError, "out of memory for a kernel's workspace"),
+        (2, el.RangeError, "index i of X is 7, rank 0 has extent 5"),
+    ],
+)
+def test_what_stopped_a_single_kernel_is_said(
+    status: int, kind: type[el.EinloomError], message: str
+) -> None:
+    """The short way reports a failed check as the long one does, not as missing memory."""
+
+    def kernel(table: Any, parameters: Any, begin: int, end: int, fault: Any) -> int:
+        fault[0], fault[1] = 7, 5
+        return status
+
+    faults = ("no such", "index i of X is {value}, rank 0 has extent {limit}")
+    call = SimpleNamespace(
+        name="k0", function=kernel, offsets=((0, 0),), parameters=(ctypes.c_int64 * 1)(),
+        slices=1, sliced=False, is_wide=False, work=1, faults=faults,
+    )  # fmt: skip
+    storage = SimpleNamespace(name="Y", shape=(), dtype=np.dtype(np.float64))
+    prepared: Any = SimpleNamespace(calls=[call], storages=[storage])
+    plan = KernelPlan(prepared, (), (), "Y", {}, None)
+    assert plan.function is kernel
+    with pytest.raises(kind) as caught:
+        plan.run([], None)
+    assert str(caught.value) == message
+
+
+def test_when_there_are_enough_forms_the_one_that_cuts_alike_runs(
+    compilations: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    families: list[variants.Family] = []
+    original = variants.Family.variant
+
+    def watched(self: variants.Family, *arguments: Any) -> variants.Variant:
+        families.append(self)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(variants.Family, "variant", watched)
+    for size in (4, 40, 96, 64, 48, 200):
+        a = np.ones((size, size), np.float32)
+        np.testing.assert_array_equal(el.einsum("ij,jk->ik", a, a), np.full_like(a, size))
+    (family,) = set(families)
+    assert len(family._variants) <= variants.MOST_VARIANTS
+    plain, *packed = family._variants
+    assert not plain.blockings and all(variant.blockings for variant in packed)
+    labels = family.key.spec.labels
+    for size in (500, 501, 768):
+        extents = dict.fromkeys(labels, size)
+        assert family.variant(extents, plain.layouts).blockings
+
+
+def test_an_executable_compiles_few_forms_for_many_shapes(compilations: list[int]) -> None:
+    exe = el.compile(
+        el.parse(
+            "program p(A: f32[i=I,j=J], B: f32[j=J,k=K], C: f32[k=K,l=L]) -> (Z) {\n"
+            "  Y[i,k] = A[i,j] * B[j,k]\n  Z[i,l] = Y[i,k] * C[k,l]\n}"
+        )
+    )
+    rng = np.random.default_rng(0)
+    compilations.clear()
+    for _ in range(40):
+        i, j, k, length = rng.integers(1, 130, 4)
+        a, b, c = (rng.integers(0, 3, s).astype(np.float32) for s in [(i, j), (j, k), (k, length)])
+        np.testing.assert_array_equal(exe(a, b, c), a @ b @ c)
+    assert len(compilations) <= 3

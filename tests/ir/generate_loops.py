@@ -21,6 +21,7 @@ from einloom.ir.loops import (
     CallKernel,
     Carried,
     Check,
+    Dot,
     FaultSite,
     For,
     HashInsert,
@@ -38,6 +39,7 @@ from einloom.ir.loops import (
     Storage,
     Store,
     TileMultiply,
+    Transpose,
     Vector,
     While,
 )
@@ -45,11 +47,11 @@ from einloom.ir.types import SCALARS, DType, Modular, Scalar, Tuple, bool_, f32,
 from tests.ir.samples import AWKWARD_NAMES, FLOATS
 
 LOOP_NAMES = (
-    "in", "carry", "step", "slices", "work", "across", "splat", "search", "hash", "lookup", "for",
-    "while", "let", "alloc", "check", "append", "atomic", "mma", "pack", "yield", "else", "storage",
-    "launch", "fault", "stack", "strict", "unaligned", "out", "inout", "vector", "parallel",
-    "block", "panel", "f32x16", "x8", "T.0", "S.steps", "ceil", "ceildiv", "exp", "insert",
-    "workspace",
+    "in", "carry", "step", "slices", "work", "across", "splat", "dot", "search", "hash", "lookup",
+    "for", "while", "let", "transpose", "alloc", "check", "append", "atomic", "mma", "pack",
+    "yield", "else", "storage", "launch", "fault", "stack", "strict", "unaligned", "out",
+    "inout", "vector", "parallel", "block", "panel", "f32x16", "x8", "T.0", "S.steps", "ceil",
+    "ceildiv", "exp", "insert", "workspace",
 )  # fmt: skip
 LANES = 8
 MESSAGES = ("index i of X is {value}", 'a "quote" \\ and\na line', "λ → é", "")
@@ -170,7 +172,16 @@ class Generator:
     def vector(self, depth: int) -> Expression:
         rng = self.rng
         floats = [name for name in self.readable(f32, f64) if self.buffers[name][1]]
-        match rng.randrange(5):
+        match rng.randrange(6):
+            case 5:
+                factors = [
+                    Cast(
+                        Vector(Scalar("bf16"), lanes), Splat(self.value("float", depth - 1), lanes)
+                    )
+                    for lanes in (2, 2 * LANES)
+                ]
+                sums = Cast(Vector(f32, LANES), self.value("vector", depth - 1))
+                return Dot(2, sums, *factors)
             case 0 if floats:
                 return self.load(rng.choice(floats), LANES)
             case 1:
@@ -260,7 +271,7 @@ class Generator:
             return rng.choice((self.for_, self.while_, self.if_))(depth - 1)
         written = self.readable(f32, f64, written=True)
         made: LoopStatement
-        match rng.randrange(11):
+        match rng.randrange(12):
             case 0 | 1:
                 kind, value = self.any_value()
                 made = Let(self.name("v"), value)
@@ -291,6 +302,11 @@ class Generator:
                 source = self.load(rng.choice(self.readable(f32, f64)))
                 block = (self.value("int", 1), self.value("int", 2))
                 made = PackPanel(rng.choice(written), source, *block, 16)
+            case 10:
+                floats = [self.value("vector", 2) for _ in range(LANES)]
+                values = tuple(Cast(Vector(f32, LANES), value) for value in floats)
+                made = Transpose(tuple(self.name("t") for _ in values), values)
+                self.define(made.names, ["vector"] * LANES)
             case _:
                 buffer = rng.choice(written)
                 value = self.value(rng.choice(("float", "vector")), 4)

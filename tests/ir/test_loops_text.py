@@ -22,6 +22,7 @@ from einloom.ir.loops import (
     CallKernel,
     Carried,
     Check,
+    Dot,
     FaultSite,
     For,
     HashInsert,
@@ -39,6 +40,7 @@ from einloom.ir.loops import (
     Storage,
     Store,
     TileMultiply,
+    Transpose,
     Vector,
     While,
 )
@@ -97,7 +99,7 @@ def test_generated_programs_round_trip() -> None:
     parts = [part for program in programs for part in postorder(program)]
     classes = [value for value in vars(loops).values() if isinstance(value, type)]
     nodes = {x for x in classes if issubclass(x, Node) and x.__module__ == loops.__name__}
-    assert len(nodes) == 27
+    assert len(nodes) == 29
     assert nodes - {type(part) for part in parts} == {LoopStatement}  # the base class
     assert {part.kind for part in parts if isinstance(part, For)} == {
         "serial", "parallel", "vector", "unroll",
@@ -154,6 +156,11 @@ NESTED = op("add", op("add", ROW, COLUMN), op("add", ONE, N))
 
 STATEMENTS: list[tuple[LoopStatement, str]] = [
     (Let("x", A), "let x = A[i, j]"),
+    (
+        Transpose(("t", "u"), (Splat(HALF, 2), Local("v"))),
+        "transpose (t, u) = (splat<2>(0.5), v)",
+    ),
+    (Store("transpose", (ROW,), HALF), "transpose[i] = 0.5"),
     (Store("A", (), HALF), "A[] = 0.5"),
     (Store("A", (op("add", op("mul", ROW, Literal(4)), ONE), COLUMN), HALF), "A[i*4 + 1, j] = 0.5"),
     (Store("A", (op("ceildiv", ROW, Literal(4)),), HALF), "A[ceildiv(i, 4)] = 0.5"),
@@ -213,6 +220,8 @@ VALUES: list[tuple[Expression, str]] = [
     (Load("T.0", (ROW,)), "`T.0`[i]"),
     (Load("zq", (ROW,), 8), "`zq`<8>[i]"),
     (Splat(op("add", ROW, ONE), 4), "splat<4>(i + 1)"),
+    (Dot(4, Local("s"), Local("a"), B), "dot<4>(s, a, B<16>[j])"),
+    (op("lt", Local("dot"), ROW), "dot < i"),
     (Across("add", Local("v")), "across add(v)"),
     (Across("and", Local("v")), "across and(v)"),
     (Search("A", ZERO, N, ROW), "search(A, 0, N, i)"),

@@ -21,7 +21,7 @@ FRAGMENTS = (
     "pack", "panel", "append", "atomic", "+=", "across", "splat", "<16>", "<16", "search(", "f32",
     "f32x8", "zq<17>", "x8", "cast[", "nan(0x1)", "1", "1.5", "0x", "`", "`a b`", '"', "\n", "\r",
     "#", "\\", "\x00", "é", "\u2212", "storage", "launch", "slices", "work", "strict", "unaligned",
-    "inout", "stack", "1e999", "complex(", "ceil(", "max(", "sum[i]",
+    "dot", "inout", "stack", "1e999", "complex(", "ceil(", "max(", "sum[i]",
 )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from einloom.ir.loops import (
     CallKernel,
     Carried,
     Check,
+    Dot,
     FaultSite,
     For,
     If,
@@ -28,15 +29,23 @@ from einloom.ir.loops import (
     Splat,
     Storage,
     Store,
+    Transpose,
     Vector,
     While,
 )
-from einloom.ir.types import Scalar, bool_, f32, i64
+from einloom.ir.types import Scalar, bf16, bool_, f32, i8, i32, i64
 from einloom.ir.verify import loop_problems, verify_loops
 
 INDEX, N = Local("i"), Symbol("N")
 ZERO, ONE = Literal(0), Literal(1)
 A, B = Buffer("A", f32, (None, 4)), Buffer("B", f32, (4,), "out")
+
+LANES = Load("A", (INDEX, ZERO), 2)
+ONES, LONG = Splat(ONE, 16), Vector(bf16, 16)
+
+
+def eight_bits(lanes: int) -> Expression:
+    return Cast(Vector(i8, lanes), Splat(ONE, lanes))
 
 
 def add(*arguments: Expression) -> Apply:
@@ -77,6 +86,8 @@ def test_nothing_is_wrong() -> None:
             (Carried("w", vector, Local("v")),), (Apply("mul", (Local("w"), Local("v"))),),
         ),
         Let("s", Across("add", Local("w"))),
+        Transpose(tuple("abcdefgh"), (lanes,) * 8),
+        Let("y", Apply("mul", (Local("a"), Local("v")))),
         If(
             Apply("gt", (Local("s"), Literal(0.0))), (Let("x", Local("s")),), (),
             (Carried("r", f32, Literal(0.0)),), (Local("x"),),
@@ -96,6 +107,30 @@ def test_nothing_is_wrong() -> None:
 
 
 FAULTS: dict[str, tuple[LoopFunction, list[str]]] = {
+    "as many names as transposed values": (
+        serial(Transpose(("t",), (LANES, LANES))),
+        ["2 values are transposed to 1 name"],
+    ),
+    "squares of powers of two": (
+        serial(Transpose(("t", "u", "v"), (Splat(Literal(0.5), 3),) * 3)),
+        ["3 values are no side of a square"],
+    ),
+    "squares": (
+        serial(Transpose(("t", "u"), (LANES, Load("A", (ZERO, ZERO))))),
+        ["one of 2 transposed values has 1 lane"],
+    ),
+    "squares of groups": (
+        serial(Transpose(("t", "u"), (Load("A", (INDEX, ZERO), 4), LANES))),
+        ["one of 2 transposed values has 2 lanes"],
+    ),
+    "squares of one dtype": (
+        serial(Transpose(("t", "u"), (LANES, Cast(Vector(i64, 2), LANES)))),
+        ["f32 and i64 are transposed together"],
+    ),
+    "transposed values have new names": (
+        serial(Transpose(("t", "t"), (LANES, LANES))),
+        ["t is defined twice in k"],
+    ),
     "an unknown value": (
         serial(Store("B", (INDEX,), Local("x"))),
         ["the value x is not defined here"],
@@ -178,6 +213,18 @@ FAULTS: dict[str, tuple[LoopFunction, list[str]]] = {
     "lanes spread again": (
         serial(Let("x", Splat(Load("A", (INDEX, ZERO), 8), 8))),
         ["only a scalar is spread over lanes"],
+    ),
+    "a dot of other lanes": (
+        serial(Let("d", Dot(4, Splat(Cast(i32, ZERO), 8), eight_bits(4), eight_bits(16)))),
+        ["dot<4> into 8 lanes takes 4 and 32 lanes, it is given 4 and 16"],
+    ),
+    "a dot of other dtypes": (
+        serial(Let("d", Dot(4, Splat(Cast(f32, ZERO), 8), eight_bits(4), eight_bits(32)))),
+        ["dot<4> does not add i8 times i8 to f32"],
+    ),
+    "a dot of mixed dtypes": (
+        serial(Let("d", Dot(2, Splat(Cast(i32, ZERO), 8), eight_bits(2), Cast(LONG, ONES)))),
+        ["dot<2> does not add i8 times bf16 to i32"],
     ),
     "lanes folded by a difference": (
         serial(Let("x", Across("sub", Load("A", (INDEX, ZERO), 8)))),

@@ -10,7 +10,7 @@ from einloom.ir.loops import For
 from einloom.ir.node import postorder
 from einloom.ir.text import parse
 from einloom.passes.lowering import lower
-from einloom.passes.lowering.nests import SUM_BLOCK
+from einloom.passes.lowering.fold_loops import SUM_BLOCK
 
 
 def blocks(text: str, strict: bool = False) -> int:

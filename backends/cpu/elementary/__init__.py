@@ -1,0 +1,1 @@
+"""Elementary functions as straight-line LLVM code, so that loops over them vectorise."""

@@ -1,0 +1,1 @@
+"""Contractions of two factors in blocks that fit registers and caches, with packed panels."""
