@@ -61,7 +61,7 @@ from einloom.ir.types import (
     i32,
     i64,
 )
-from tests.ir.samples import AWKWARD_NAMES, FLOATS, INTEGERS, QUANTIZED
+from tests.ir.samples import AWKWARD_NAMES, FLOATS, QUANTIZED
 
 
 @dataclass
@@ -84,7 +84,7 @@ class Generator:
     # -- literals and expressions
 
     def real(self) -> Literal:
-        return Literal(self.rng.choice((*FLOATS, *INTEGERS[:5], self.rng.uniform(-9, 9))))
+        return Literal(self.rng.choice((*FLOATS, 0, 1, 7, 100, self.rng.uniform(-9, 9))))
 
     def leaf(self, kind: str, reads: list[Expression]) -> Expression:
         """A value of a kind: an access of that kind, or a literal."""
