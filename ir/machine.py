@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from einloom.ir.record import record
 
+SMALLEST = 40 * 40 * 40
+"""Multiplications below which packing a product does not pay for the code that it takes."""
+SMALLEST_COPY = 1 << 14
+"""Cells below which a transposition is not cut into tiles."""
+
 
 @record
 class Machine:

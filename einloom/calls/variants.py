@@ -10,6 +10,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from einloom.calls.request import Request
 from einloom.frontend.einsum.program import RESULT, operand_name, symbol_names, to_module
 from einloom.frontend.einsum.semiring import SUM_PRODUCT
 from einloom.frontend.einsum.spec import Label, Spec
+from einloom.ir.machine import SMALLEST, SMALLEST_COPY
 from einloom.ir.promotion import numpy_dtype
 from einloom.ir.record import record
 from einloom.ir.types import Scalar
@@ -133,7 +135,9 @@ class Family:
             module = self._compiled(sizes, wanted)
             named = {operand_name(k): layout for k, layout in enumerate(layouts)}
             strict = self.key.request.strict
-            blockings = blockings_for(module, named, strict, sizes, self.key.request.rounding)
+            blockings: Blockings = ()
+            if not self.is_small(sizes):
+                blockings = blockings_for(module, named, strict, sizes, self.key.request.rounding)
             for variant in self._variants:
                 if (variant.contraction, variant.layouts, variant.blockings) == (
                     wanted, layouts, blockings,
@@ -145,6 +149,12 @@ class Family:
             variant = Variant(choice, layouts, blockings, kernels)
             self._variants.append(variant)
             return variant
+
+    def is_small(self, sizes: dict[str, int]) -> bool:
+        """Whether nothing is worth cutting, which is known here without a look at the program."""
+        spec = self.key.spec
+        product = len(spec.inputs) == 2 and len(set(spec.output)) < len(spec.labels)
+        return prod(sizes.values()) < (SMALLEST if product else SMALLEST_COPY)
 
     @property
     def is_limited(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from einloom.ir.machine import Machine
+from einloom.ir.machine import SMALLEST, Machine
 from einloom.ir.record import record
 
 WIDE_REGISTERS = 32
@@ -17,10 +17,6 @@ MANY_COLUMNS = 4096
 """Columns from which a product of few rows or few terms is packed, too."""
 MOST_ROWS, ROW_STEP = 512, 64
 """Rows of a block of the result, at most and in steps of."""
-SMALLEST = 32 * 32 * 32
-"""Multiplications below which packing does not pay."""
-SMALLEST_COPY = 1 << 14
-"""Cells below which a transposition is not cut into tiles."""
 
 
 @record

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from einloom.ir.expressions import Access, Expression
 from einloom.ir.infer import infer
-from einloom.ir.machine import Machine
+from einloom.ir.machine import SMALLEST, SMALLEST_COPY, Machine
 from einloom.ir.names import nested_statements
 from einloom.ir.node import postorder
 from einloom.ir.program import Einsum, Module, Scan
@@ -15,8 +15,6 @@ from einloom.passes.lowering.context import context_of
 from einloom.passes.lowering.function import FunctionBuilder, OperandLayout, Place
 from einloom.passes.lowering.nests import Nest
 from einloom.passes.lowering.products.blocking import (
-    SMALLEST,
-    SMALLEST_COPY,
     Blocking,
     Tiling,
 )

@@ -7,15 +7,13 @@ from math import prod
 
 from einloom.ir import extents as ext
 from einloom.ir.infer import Inference, infer
-from einloom.ir.machine import Machine
+from einloom.ir.machine import SMALLEST, SMALLEST_COPY, Machine
 from einloom.ir.program import Einsum, Kernel, Module
 from einloom.passes.lowering.context import context_of
 from einloom.passes.lowering.function import FunctionBuilder, OperandLayout, Place
 from einloom.passes.lowering.nests import Nest
 from einloom.passes.lowering.parts import parts_for
 from einloom.passes.lowering.products.blocking import (
-    SMALLEST,
-    SMALLEST_COPY,
     Blocking,
     Parts,
     Running,
