@@ -7,9 +7,6 @@ by name to the C library. f16 and bf16 are computed in f32.
 
 from __future__ import annotations
 
-from einloom.backends.cpu.elementary import power
-from einloom.backends.cpu.elementary.arithmetic import Arithmetic
-from einloom.backends.cpu.elementary.table import of_bits
 from einloom.backends.cpu.emit_arithmetic import Emit, Parts, Site
 
 # Operations that LLVM has an intrinsic for under the given name.
@@ -26,6 +23,10 @@ def real_function(name: str) -> Emit:
     """The emitter of one function of the table."""
 
     def emit(site: Site, *operands: Parts) -> Parts:
+        # Imported here: a first product of two matrices needs none of it.
+        from einloom.backends.cpu.elementary.arithmetic import Arithmetic
+        from einloom.backends.cpu.elementary.table import of_bits
+
         arguments = [part for operand in operands for part in operand]
         generated = of_bits(site.bits).get(name)
         if generated is not None:
@@ -58,5 +59,8 @@ def literal_power(site: Site, base: Parts, exponent: float) -> Parts | None:
     """base ** exponent where a constant exponent has a shorter way; None where it has not."""
     if site.bits != 32:
         return None  # LLVM itself has the same short ways for its intrinsic
+    from einloom.backends.cpu.elementary import power
+    from einloom.backends.cpu.elementary.arithmetic import Arithmetic
+
     short = power.literal_power(Arithmetic(site.builder, site.type), exponent)
     return None if short is None else (short(*base),)

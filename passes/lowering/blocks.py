@@ -176,7 +176,8 @@ def accumulate(
 ) -> list[LoopStatement]:
     """The loops of the reduction, with one step for every row inside.
 
-    A single row folds several terms of the last loop before it stores its accumulators again.
+    A single row folds several terms of the last loop before it stores its accumulators again;
+    not the rows that tiles leave over, whose code would double for at most three of them.
     """
     inner = nest.order.inner
     assert inner is not None
@@ -212,7 +213,7 @@ def accumulate(
 
     term = nest.builder.fresh(last)
     body: list[LoopStatement]
-    if rows.count > 1 or nest.statement.condition is not None:
+    if rows.count > 1 or nest.statement.condition is not None or is_tiled(nest):
         body = [For(term, lower, upper, (lanes([Local(term)]),))]
     else:
         several = [Local(term), *(Apply("add", (Local(term), Literal(k))) for k in range(1, TERMS))]
