@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from einloom.ir.loops import LoopProgram
     from einloom.ir.program import Module
     from einloom.passes.lowering import OperandLayout
-    from einloom.passes.lowering.products.blocking import Blocking, Parts, Running, Tiling
+    from einloom.passes.lowering.products.blocking import Cut
 
 Array = np.ndarray[Any, Any]
-Blockings = tuple[tuple[str, "Blocking | Tiling | Parts | Running"], ...]
+Blockings = tuple[tuple[str, "Cut"], ...]
 LayoutClass = tuple[tuple[int | None, ...], bool, tuple[bool, ...]]
 
 

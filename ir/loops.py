@@ -168,6 +168,20 @@ class Store(LoopStatement):
 
 
 @node
+class Stream(LoopStatement):
+    """`stream A[i, j] = W[k], count`: elements copied past the caches.
+
+    `count` elements that lie side by side in W from the given one on go to as many of A, of the
+    same dtype. Nothing is gained where A is read again soon, or where it fits the last cache.
+    """
+
+    buffer: str
+    indices: tuple[Expression, ...]
+    source: Load
+    count: Expression
+
+
+@node
 class Allocate(LoopStatement):
     """`alloc W: f32[n, m] workspace`: a dense, uninitialised, C-ordered buffer that lives to
     the end of the enclosing block. `stack` needs constant extents; `growable` is sparse only."""

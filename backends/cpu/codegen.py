@@ -55,6 +55,10 @@ def _function(
     scope.aliases = alias_metadata(builder, inputs, outputs + workspaces)
     emitter = StatementEmitter(builder, scope, functions)
     emitter.run(function.body)
+    if emitter.streams:
+        from einloom.backends.cpu.emit_stream import fence
+
+        fence(builder)
     builder.line("ret i32 0")
     parameters = (
         "ptr noalias readonly %bases, ptr noalias readonly %parameters, "

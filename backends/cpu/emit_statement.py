@@ -10,13 +10,13 @@ from einloom.backends.cpu.emit_arithmetic import Flags
 from einloom.backends.cpu.emit_carried import CarriedValues
 from einloom.backends.cpu.emit_cast import convert, settled, truth
 from einloom.backends.cpu.emit_expression import Memo, Scope, evaluate, evaluate_index
-from einloom.backends.cpu.emit_memory import store
+from einloom.backends.cpu.emit_memory import address, store
 from einloom.backends.cpu.emit_transpose import transposed
 from einloom.backends.cpu.emit_workspace import Workspaces
 from einloom.backends.cpu.library import entry_symbol
-from einloom.backends.cpu.values import Value
+from einloom.backends.cpu.values import Value, item_size
 from einloom.ir.errors import BackendError, UnsupportedError
-from einloom.ir.expressions import Expression, Literal
+from einloom.ir.expressions import Expression, Literal, Local
 from einloom.ir.loops import (
     Allocate,
     CallKernel,
@@ -27,9 +27,11 @@ from einloom.ir.loops import (
     LoopFunction,
     LoopStatement,
     Store,
+    Stream,
     Transpose,
     While,
 )
+from einloom.ir.node import postorder
 from einloom.ir.types import i64
 
 # Compile time grows with every copy of a body, so `unroll` is a request: a loop of more turns,
@@ -58,6 +60,7 @@ class StatementEmitter:
         self.scope = scope
         self.functions = functions
         self.workspaces = Workspaces(builder)
+        self.streams = False  # whether anything is written past the caches
         self._depth = 0
         self._copies = 1  # of what is being emitted, by unrolled loops around it
 
@@ -96,6 +99,8 @@ class StatementEmitter:
                     self._transpose(statement)
                 case Store():
                     self._store(statement)
+                case Stream():
+                    self._stream(statement)
                 case Allocate():
                     self._allocate(statement)
                 case Check():
@@ -124,6 +129,7 @@ class StatementEmitter:
             return
         builder, memo = self.builder, Memo()
         lower, upper = self._bounds(loop, siblings, memo)
+        body = self._allocated_once(loop) if loop.kind == "parallel" else loop.body
         carried = CarriedValues(loop.carried, self.scope, memo)
         label, done = builder.label("loop"), builder.label("done")
         before = builder.block
@@ -140,7 +146,7 @@ class StatementEmitter:
         self.scope.values[loop.index] = Value(i64, (index,), affine=True)
         carried.enter()
         updates = self._mark_updates(loop)
-        yield loop.body
+        yield body
         final = carried.yielded(loop.yields)
         self._unmark(updates)
         following = builder.op("add nsw", "i64", index, str(loop.step))
@@ -152,6 +158,18 @@ class StatementEmitter:
         carried.close(before, final, latch)
         builder.start(done)
         carried.leave(carried.initial, before, final, latch)
+
+    def _allocated_once(self, loop: For) -> list[LoopStatement]:
+        """The body of a parallel loop, its buffers allocated before it where no turn sizes them."""
+        body: list[LoopStatement] = []
+        for statement in loop.body:
+            if isinstance(statement, Allocate) and not any(
+                isinstance(node, Local) for part in statement.extents for node in postorder(part)
+            ):
+                self._allocate(statement)
+            else:
+                body.append(statement)
+        return body
 
     def _bounds(self, loop: For, siblings: int, memo: Memo) -> tuple[str, str]:
         if loop.step == 0:
@@ -263,6 +281,27 @@ class StatementEmitter:
         scope.accumulations = outer
         indices = [evaluate_index(index, scope, memo) for index in statement.indices]
         store(self.builder, scope.buffer(statement.buffer), indices, value, scope.aliases)
+
+    def _stream(self, statement: Stream) -> None:
+        """`emit_stream` is imported where it is needed: few programs have results so large."""
+        from einloom.backends.cpu.emit_stream import stream
+
+        scope, memo, source = self.scope, Memo(), statement.source
+        places = []
+        for name, wanted in (
+            (statement.buffer, statement.indices),
+            (source.buffer, source.indices),
+        ):
+            buffer = scope.buffer(name)
+            if not buffer.strides or buffer.strides[-1] != item_size(buffer.dtype):
+                raise BackendError(
+                    f"internal: {name} is streamed, whose last dimension is not dense"
+                )
+            indices = [evaluate_index(index, scope, memo) for index in wanted]
+            places.append(address(self.builder, buffer, indices))
+        count = self._integer(statement.count, memo)
+        stream(self.builder, places[0], places[1], count, item_size(buffer.dtype))
+        self.streams = True
 
     def _transpose(self, statement: Transpose) -> None:
         memo = Memo()

@@ -26,6 +26,7 @@ from einloom.ir.loops import (
     PackPanel,
     Storage,
     Store,
+    Stream,
     TileMultiply,
     Transpose,
     While,
@@ -201,6 +202,10 @@ class LoopBuilder(ValueBuilder):
     def store(self, children: list[Any]) -> Store:
         name, indices, value = children
         return Store(name.text, indices, value, location=self.span(name, name))
+
+    def stream(self, children: list[Any]) -> Stream:
+        word, name, indices, source, count = children
+        return Stream(name.text, indices, source, count, location=self.span(word, name))
 
     def allocate(self, children: list[Any]) -> Allocate:
         word, name, dtype, extents, storage = children

@@ -32,6 +32,7 @@ from einloom.ir.loops import (
     Splat,
     Storage,
     Store,
+    Stream,
     TileMultiply,
     Transpose,
     Vector,
@@ -265,6 +266,9 @@ class LoopPrinter:
                 return f"transpose ({names}) = ({self.listed(statement.values)})"
             case Store():
                 return f"{self.cell(statement)} = {self.value(statement.value)}"
+            case Stream():
+                source, count = self.value(statement.source), self.value(statement.count)
+                return f"stream {self.cell(statement)} = {source}, {count}"
             case AtomicAdd():
                 return f"atomic {self.cell(statement)} += {self.value(statement.value)}"
             case Allocate():
@@ -281,7 +285,7 @@ class LoopPrinter:
                 return f"call kernel {self.spell(statement.kernel)}({buffers}{scalars})"
         return self.sparse_or_tile(statement)
 
-    def cell(self, statement: Store | AtomicAdd) -> str:
+    def cell(self, statement: Store | Stream | AtomicAdd) -> str:
         return f"{self.spell(statement.buffer)}[{self.places(statement.indices)}]"
 
     def sparse_or_tile(self, statement: LoopStatement) -> str:

@@ -23,6 +23,7 @@ from einloom.ir.loops import (
     LoopStatement,
     PackPanel,
     Store,
+    Stream,
     TileMultiply,
     Transpose,
     While,
@@ -231,6 +232,8 @@ class _Function:
             case Store():
                 self.write(statement.buffer, statement.indices, statement)
                 self.value(statement.value, statement)
+            case Stream():
+                self.stream(statement)
             case AtomicAdd():
                 self.write(statement.buffer, statement.indices, statement)
                 self.value(statement.value, statement)
@@ -263,6 +266,20 @@ class _Function:
             self.complain(f"the buffer {name} is an input, it is not written", owner)
         for index in indices or ():
             self.integer(index, f"an index of {name}", owner)
+
+    def stream(self, statement: Stream) -> None:
+        """Single elements of one dtype, told apart from what they are copied to by name."""
+        source = statement.source
+        self.write(statement.buffer, statement.indices, statement)
+        value = self.value(source, statement)
+        self.integer(statement.count, "the count of a stream", statement)
+        if source.lanes != 1:
+            self.complain(f"a stream starts at one element, not at {source.lanes}", statement)
+        if source.buffer == statement.buffer:
+            self.complain(f"{source.buffer} is streamed to itself", statement)
+        dtype, _ = self.scope.buffers.get(statement.buffer, (None, 0))
+        if dtype is not None and value.typing is not None and value.typing.dtype != dtype:
+            self.complain(f"{value.typing.dtype} is streamed to {dtype}", statement)
 
     def transpose(self, statement: Transpose) -> None:
         """As many values as names, of one dtype, each with as many groups of lanes as values."""

@@ -27,7 +27,7 @@ from einloom.passes.lowering.scans import lower_scan
 from einloom.passes.lowering.spine import Refusal, spine_of
 
 if TYPE_CHECKING:
-    from einloom.passes.lowering.products.blocking import Running, Tiling
+    from einloom.passes.lowering.products.blocking import Cut
     from einloom.passes.lowering.products.epilogues import Segment
 
 
@@ -36,7 +36,7 @@ def lower(
     layouts: Mapping[str, OperandLayout] | None = None,
     *,
     strict: bool = False,
-    blockings: Mapping[str, Blocking | Tiling | Parts | Running] | None = None,
+    blockings: Mapping[str, Cut] | None = None,
 ) -> LoopProgram:
     """The loops-level program of a module.
 
@@ -158,6 +158,7 @@ class _Program:
         return FunctionBuilder(f"k{len(self.functions)}_{identifier(name)}", self.context)
 
     def add(self, builder: FunctionBuilder, body: list[LoopStatement], work: Expression) -> None:
+        body = builder.streamed(body)
         first = body[0] if len(body) == 1 else None
         slices = first.upper if isinstance(first, For) and first.kind == "parallel" else None
         function = builder.finish(body)

@@ -12,7 +12,7 @@ from einloom.passes.lowering.function import OperandLayout, ProgramContext
 from einloom.passes.lowering.scans import counters, rings
 
 if TYPE_CHECKING:
-    from einloom.passes.lowering.products.blocking import Blocking, Parts, Running, Tiling
+    from einloom.passes.lowering.products.blocking import Cut
 
 
 def context_of(
@@ -21,7 +21,7 @@ def context_of(
     layouts: Mapping[str, OperandLayout],
     *,
     strict: bool = False,
-    blockings: Mapping[str, Blocking | Tiling | Parts | Running] | None = None,
+    blockings: Mapping[str, Cut] | None = None,
 ) -> ProgramContext:
     """The context that statements of a module are lowered in."""
     return ProgramContext(

@@ -17,7 +17,7 @@ from einloom.ir.record import record
 from einloom.ir.types import DType, Quantized, TensorType, Tuple, i64
 
 if TYPE_CHECKING:
-    from einloom.passes.lowering.products.blocking import Blocking, Parts, Running, Tiling
+    from einloom.passes.lowering.products.blocking import Cut
 
 
 @record
@@ -39,8 +39,8 @@ class ProgramContext:
 
     `rings`: scan states of which only the last few iterations are kept, with their count.
     `counters`: by first state, the rank-0 tensor that holds how many iterations a scan with
-    `until` executed. `blockings`: by tensor, how the contraction that defines it is packed and
-    cut, where that pays.
+    `until` executed. `blockings`: by tensor, how the statement that defines it is cut, where that
+    pays.
     """
 
     inference: Inference
@@ -50,7 +50,18 @@ class ProgramContext:
     rings: Mapping[str, int]
     strict: bool = False
     counters: Mapping[str, str] = field(default_factory=dict)
-    blockings: Mapping[str, Blocking | Tiling | Parts | Running] = field(default_factory=dict)
+    blockings: Mapping[str, Cut] = field(default_factory=dict)
+
+    @property
+    def streamed(self) -> frozenset[str]:
+        """The tensors that are written past the caches."""
+        from einloom.passes.lowering.products.blocking import Blocking, Streaming
+
+        return frozenset(
+            name
+            for name, cut in self.blockings.items()
+            if isinstance(cut, Streaming) or (isinstance(cut, Blocking) and cut.streamed)
+        )
 
     def type_of(self, tensor: str) -> TensorType:
         if tensor in self.counters.values():
@@ -170,6 +181,16 @@ class FunctionBuilder:
                 return site.number
         self.faults.append(FaultSite(self.name, len(self.faults) + 1, message))
         return len(self.faults)
+
+    def streamed(self, body: list[LoopStatement]) -> list[LoopStatement]:
+        """The body, with what is only written, and too large for the caches, written past them."""
+        names = self.context.streamed if self.context.blockings else ()
+        buffers = [b for b in self.buffers.values() if b.role == "out" and b.name in names]
+        if not buffers:
+            return body
+        from einloom.passes.lowering.streams import with_streams
+
+        return with_streams(body, buffers, self)
 
     def finish(self, body: list[LoopStatement]) -> LoopFunction:
         return LoopFunction(

@@ -28,6 +28,7 @@ from einloom.passes.lowering.scatters import scatter
 from einloom.passes.lowering.values import (
     Values,
     checked_index,
+    compared,
     lower_index,
     lower_scalar,
     lower_value,
@@ -35,7 +36,7 @@ from einloom.passes.lowering.values import (
 )
 
 if TYPE_CHECKING:
-    from einloom.passes.lowering.products.blocking import Blocking, Parts, Running, Tiling
+    from einloom.passes.lowering.products.blocking import Cut
 
 Variables = dict[str, Expression]
 Make = Callable[[Variables], list[LoopStatement]]
@@ -169,7 +170,7 @@ class Nest:
         if self.deferral is None:
             return values
         found = self.deferral
-        operand = substituted(found.operand, known or {})
+        operand = substituted(compared(found.operand, self.builder.context), known or {})
         (operand,) = lower_value(self.builder, operand, self.inner_place(variables), out)
         (dtype,) = self.folds()[0].dtypes
         value: Expression = Cast(dtype, Apply(found.op, (values[0], operand)))
@@ -254,12 +255,10 @@ class Nest:
             return filled + blocked(self)
         return filled + self.over(list(self.order.outer), {}, self.point)
 
-    def cut(self, blocking: Blocking | Tiling | Parts | Running) -> list[LoopStatement] | None:
+    def cut(self, blocking: Cut) -> list[LoopStatement] | None:
         """The loops of a contraction or of a transposition in blocks."""
-        from einloom.passes.lowering.products.blocking import Parts, Running, Tiling
+        from einloom.passes.lowering.products.blocking import Blocking, Tiling
 
-        if isinstance(blocking, Parts | Running):
-            return None
         if isinstance(blocking, Tiling):
             from einloom.passes.lowering.transposes import transposing_loops, transposition_of
 
@@ -267,6 +266,8 @@ class Nest:
             if transposition is None:
                 return None
             return transposing_loops(self, transposition, blocking)
+        if not isinstance(blocking, Blocking):
+            return None
         from einloom.passes.lowering.products.factors import product_of
         from einloom.passes.lowering.products.loops import product_loops
 

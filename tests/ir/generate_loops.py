@@ -39,6 +39,7 @@ from einloom.ir.loops import (
     Storage,
     Store,
     TileMultiply,
+    Stream,
     Transpose,
     Vector,
     While,
@@ -48,7 +49,7 @@ from tests.ir.samples import AWKWARD_NAMES, FLOATS
 
 LOOP_NAMES = (
     "in", "carry", "step", "slices", "work", "across", "splat", "dot", "search", "hash", "lookup",
-    "for", "while", "let", "transpose", "alloc", "check", "append", "atomic", "mma", "pack",
+    "for", "while", "let", "transpose", "stream", "alloc", "check", "append", "atomic", "mma", "pack",
     "yield", "else", "storage", "launch", "fault", "stack", "strict", "unaligned", "out",
     "inout", "vector", "parallel", "block", "panel", "f32x16", "x8", "T.0", "S.steps", "ceil",
     "ceildiv", "exp", "insert", "workspace",
@@ -271,7 +272,7 @@ class Generator:
             return rng.choice((self.for_, self.while_, self.if_))(depth - 1)
         written = self.readable(f32, f64, written=True)
         made: LoopStatement
-        match rng.randrange(12):
+        match rng.randrange(13):
             case 0 | 1:
                 kind, value = self.any_value()
                 made = Let(self.name("v"), value)
@@ -307,6 +308,14 @@ class Generator:
                 values = tuple(Cast(Vector(f32, LANES), value) for value in floats)
                 made = Transpose(tuple(self.name("t") for _ in values), values)
                 self.define(made.names, ["vector"] * LANES)
+            case 11:
+                buffer = rng.choice(written)
+                dtype = self.buffers[buffer][0]
+                others = [name for name in self.readable(dtype) if name != buffer]
+                if not others:
+                    return Store(buffer, self.indices(buffer, 2), Literal(1))
+                source = self.load(rng.choice(others))
+                made = Stream(buffer, self.indices(buffer, 2), source, self.value("int", 2))
             case _:
                 buffer = rng.choice(written)
                 value = self.value(rng.choice(("float", "vector")), 4)

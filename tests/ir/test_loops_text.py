@@ -40,6 +40,7 @@ from einloom.ir.loops import (
     Storage,
     Store,
     TileMultiply,
+    Stream,
     Transpose,
     Vector,
     While,
@@ -99,7 +100,7 @@ def test_generated_programs_round_trip() -> None:
     parts = [part for program in programs for part in postorder(program)]
     classes = [value for value in vars(loops).values() if isinstance(value, type)]
     nodes = {x for x in classes if issubclass(x, Node) and x.__module__ == loops.__name__}
-    assert len(nodes) == 29
+    assert len(nodes) == 30
     assert nodes - {type(part) for part in parts} == {LoopStatement}  # the base class
     assert {part.kind for part in parts if isinstance(part, For)} == {
         "serial", "parallel", "vector", "unroll",
@@ -161,6 +162,11 @@ STATEMENTS: list[tuple[LoopStatement, str]] = [
         "transpose (t, u) = (splat<2>(0.5), v)",
     ),
     (Store("transpose", (ROW,), HALF), "transpose[i] = 0.5"),
+    (
+        Stream("A", (ROW, op("add", COLUMN, ONE)), Load("B", (COLUMN,)), op("add", N, ONE)),
+        "stream A[i, j + 1] = B[j], N + 1",
+    ),
+    (Store("stream", (ROW,), HALF), "stream[i] = 0.5"),
     (Store("A", (), HALF), "A[] = 0.5"),
     (Store("A", (op("add", op("mul", ROW, Literal(4)), ONE), COLUMN), HALF), "A[i*4 + 1, j] = 0.5"),
     (Store("A", (op("ceildiv", ROW, Literal(4)),), HALF), "A[ceildiv(i, 4)] = 0.5"),

@@ -29,11 +29,12 @@ from einloom.ir.loops import (
     Splat,
     Storage,
     Store,
+    Stream,
     Transpose,
     Vector,
     While,
 )
-from einloom.ir.types import Scalar, bf16, bool_, f32, i8, i32, i64
+from einloom.ir.types import Scalar, bf16, bool_, f32, f64, i8, i32, i64
 from einloom.ir.verify import loop_problems, verify_loops
 
 INDEX, N = Local("i"), Symbol("N")
@@ -130,6 +131,31 @@ FAULTS: dict[str, tuple[LoopFunction, list[str]]] = {
     "transposed values have new names": (
         serial(Transpose(("t", "t"), (LANES, LANES))),
         ["t is defined twice in k"],
+    ),
+    "a stream of vectors": (
+        serial(Stream("B", (ZERO,), Load("A", (INDEX, ZERO), 4), N)),
+        ["a stream starts at one element, not at 4"],
+    ),
+    "a stream to itself": (
+        serial(Stream("B", (ZERO,), Load("B", (INDEX,)), N)),
+        ["B is streamed to itself"],
+    ),
+    "a stream to an input": (
+        serial(Stream("A", (ZERO, ZERO), Load("B", (INDEX,)), N)),
+        ["the buffer A is an input, it is not written"],
+    ),
+    "a stream of another dtype": (
+        serial(
+            Allocate("W", f64, (Literal(8),), "stack"), Stream("B", (ZERO,), Load("W", (ZERO,)), N)
+        ),
+        ["f64 is streamed to f32"],
+    ),
+    "a count that is no integer": (
+        serial(
+            Allocate("W", f32, (Literal(8),), "stack"),
+            Stream("B", (ZERO,), Load("W", (ZERO,)), Literal(0.5)),
+        ),
+        ["the count of a stream must be an integer, it is f64"],
     ),
     "an unknown value": (
         serial(Store("B", (INDEX,), Local("x"))),

@@ -27,6 +27,9 @@ class Blocking:
     `depth` of them. A block of the result, the unit of parallel work, has at most `block_rows`
     rows, and `block_columns` columns whose packed terms fit the second cache. `terms`: how many
     of them one dot instruction multiplies, for which panels keep as many side by side.
+    `thin`: a block has the rows of one tile, so that columns which lie side by side are read
+    where they are: a panel would be read once. `streamed`: the result is too large for the
+    caches, and is written past them.
     """
 
     rows: int
@@ -36,6 +39,8 @@ class Blocking:
     block_rows: int
     block_columns: int
     terms: int = 1
+    thin: bool = False
+    streamed: bool = False
 
     @property
     def columns(self) -> int:
@@ -71,6 +76,16 @@ class Running:
     (`passes/lowering/running.py`): the data is too long to be read again from the cache."""
 
 
+@record
+class Streaming:
+    """A map whose result is too large for the caches is written past them
+    (`passes/lowering/streams.py`)."""
+
+
+Cut = Blocking | Tiling | Parts | Running | Streaming
+"""How a statement is cut; one that has none is lowered rank by rank."""
+
+
 def blocking_for(
     machine: Machine, element: int, rows: int, columns: int, terms: int, together: int = 1
 ) -> Blocking | None:
@@ -90,9 +105,9 @@ def blocking_for(
     depth = next((d for d in SHALLOW if terms <= d * together), DEPTH)
     fitting = int(0.3 * machine.second_cache) // (depth * element * width)
     fitting = min(fitting, MOST_COLUMNS // width)
-    return Blocking(
-        height, vectors, lanes, depth * together, MOST_ROWS, max(1, fitting) * width, together
-    )
+    thin = rows <= height and together == 1
+    wide = max(1, fitting) * width
+    return Blocking(height, vectors, lanes, depth * together, MOST_ROWS, wide, together, thin)
 
 
 def unfit(machine: Machine, element: int, rows: int, columns: int, terms: int) -> str | None:

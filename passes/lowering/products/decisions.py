@@ -19,7 +19,7 @@ from einloom.passes.lowering.products.blocking import (
     Tiling,
 )
 from einloom.passes.lowering.products.factors import product_or_reason
-from einloom.passes.lowering.products.panels import read_in_place
+from einloom.passes.lowering.products.panels import columns_in_place, read_in_place
 from einloom.passes.lowering.products.plan import (
     MOST_INTERMEDIATE_CELLS,
     candidates_of,
@@ -102,9 +102,12 @@ def _decision(nest: Nest, name: str, sizes: Mapping[str, int], machine: Machine)
     left, right = _tensors(product.left.value), _tensors(product.right.value)
     if isinstance(cut, Blocking) and cut.terms > 1:
         return Decision(name, cut, "", shape, (*right, *left))
-    if read_in_place(nest, product.left, product.reduced[-1][-1]):
-        return Decision(name, cut, "", shape, right, left)
-    return Decision(name, cut, "", shape, (*right, *left))
+    left_stays = read_in_place(nest, product.left, product.reduced[-1][-1])
+    right_stays = isinstance(cut, Blocking) and cut.thin and columns_in_place(nest, product.right)
+    sides = ((left, left_stays), (right, right_stays))
+    packed = [name for names, stays in reversed(sides) if not stays for name in names]
+    in_place = [name for names, stays in sides if stays for name in names]
+    return Decision(name, cut, "", shape, tuple(packed), tuple(in_place))
 
 
 def _left_out(in_scan: bool) -> str:

@@ -20,6 +20,7 @@ from einloom.passes.lowering.products.panels import (
     Terms,
     Variables,
     block,
+    columns_in_place,
     is_in_order,
     is_unit,
     pack,
@@ -143,6 +144,11 @@ class _Blocks:
         last = builder.bind(Apply("sub", (total, Literal(1))), "last", out)
         return Side(runs, first, count, last)
 
+    @property
+    def reads_right(self) -> bool:
+        """Whether tiles read whole panels of columns where they lie."""
+        return self.blocking.thin and columns_in_place(self.nest, self.product.right)
+
     # -- one block of the result
 
     def block(self, batch: Variables, rows: Side, columns: Side, out: list[LoopStatement]) -> None:
@@ -153,6 +159,7 @@ class _Blocks:
         together = blocking.terms
         groups = depth // together
         right = fresh("right")
+        across = 1 if self.reads_right else across
         out.append(block(right, product.right.dtype, across, groups, width * together))
         left = None
         if self.packs_left:
@@ -182,13 +189,18 @@ class _Blocks:
         is_first = apply(
             "and", *(Apply("eq", (Local(n), Literal(0))) for n in (*names.values(), step))
         )
-        body.extend(self.packed(product.right, columns, terms, batch, right, width))
+        if not self.reads_right:
+            body.extend(self.packed(product.right, columns, terms, batch, right, width))
         if left is not None:
             body.extend(self.packed(product.left, rows, terms, batch, left, height))
         tiles = (
             nest, product, blocking, batch, rows, columns, terms, right, left, sums, is_first
         )  # fmt: skip
-        if self.dots is None:
+        if self.reads_right:
+            from einloom.passes.lowering.products.thin import ThinTiles
+
+            body.extend(ThinTiles(*tiles).loops())
+        elif self.dots is None:
             body.extend(RegisterTiles(*tiles).loops())
         else:
             from einloom.passes.lowering.products.dots import DotTiles
@@ -230,6 +242,7 @@ class _Blocks:
         written = Access(target.name, nest.statement.indices)
         same = nest.builder.context.components(target.name) == (self.product.dtype,)
         simple = same and len(columns) == 1 and not self.product.epilogues
+        simple = simple and not self.blocking.streamed
         return simple and is_unit(nest, written, columns[0][-1])
 
     def write(

@@ -199,6 +199,11 @@ def is_in_order(nest: Nest, factor: Factor) -> bool:
     return len(factor.runs) == 1 and is_unit(nest, factor.value, factor.runs[0][-1])
 
 
+def columns_in_place(nest: Nest, factor: Factor) -> bool:
+    """Whether vectors of columns can be read where they lie."""
+    return is_in_order(nest, factor) and read_in_place(nest, factor, factor.runs[0][-1])
+
+
 def is_unit(nest: Nest, value: Expression, index: str) -> bool:
     """Whether everything that a value reads with an index moves by one element with it."""
     reads = [part for part in postorder(value) if isinstance(part, Access)]
@@ -209,8 +214,8 @@ def is_unit(nest: Nest, value: Expression, index: str) -> bool:
     )
 
 
-def read_in_place(nest: Nest, factor: Factor, term: str) -> bool:
-    """Whether a factor need not be packed: plain reads of its dtype, the terms side by side."""
+def read_in_place(nest: Nest, factor: Factor, index: str) -> bool:
+    """Whether a factor need not be packed: plain reads of its dtype, dense along an index."""
     value, context = factor.value, nest.builder.context
     return (
         isinstance(value, Access)
@@ -218,5 +223,5 @@ def read_in_place(nest: Nest, factor: Factor, term: str) -> bool:
         and value.padding is None
         and all(isinstance(e, Index) for e in value.indices)
         and context.components(value.tensor) == (factor.dtype,)
-        and is_unit(nest, value, term)
+        and is_unit(nest, value, index)
     )

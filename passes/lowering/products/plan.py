@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from math import prod
 
 from einloom.ir import extents as ext
 from einloom.ir.infer import Inference, infer
 from einloom.ir.machine import SMALLEST, SMALLEST_COPY, Machine
 from einloom.ir.program import Einsum, Kernel, Module
+from einloom.ir.promotion import numpy_dtype
+from einloom.ir.types import Scalar
 from einloom.passes.lowering.context import context_of
 from einloom.passes.lowering.function import FunctionBuilder, OperandLayout, Place
 from einloom.passes.lowering.nests import Nest
 from einloom.passes.lowering.parts import parts_for
 from einloom.passes.lowering.products.blocking import (
     Blocking,
-    Parts,
+    Cut,
     Running,
+    Streaming,
     Tiling,
     blocking_for,
     unfit,
@@ -45,14 +49,15 @@ def blockings_of(
     sizes: Mapping[str, int],
     machine: Machine,
     rounding: bool = False,
-) -> dict[str, Blocking | Tiling | Parts | Running]:
+) -> dict[str, Cut]:
     """By tensor, how the contraction, transposition or reduction that defines it is cut; few are.
 
     `sizes`: the extents that symbols are likely to have. `rounding`: factors of f32 may be rounded
     to bf16, where the machine multiplies that faster.
     """
     inference = infer(module)
-    found: dict[str, Blocking | Tiling | Parts | Running] = {}
+    large = set(_larger_than_caches(module, inference, layouts, sizes, machine))
+    found: dict[str, Cut] = {name: Streaming() for name in large}
     for statement in candidates_of(module, inference, sizes):
         smallest = SMALLEST if statement.reductions else SMALLEST_COPY
         if work_of(statement, inference, sizes) >= smallest:
@@ -61,6 +66,8 @@ def blockings_of(
             builder = FunctionBuilder(name, context)
             nest = Nest(builder, statement, inference.einsums[statement], Place({}, {}))
             blocking = cut_of(nest, sizes, machine, rounding)
+            if isinstance(blocking, Blocking) and name in large:
+                blocking = replace(blocking, streamed=True)
             if not isinstance(blocking, str):
                 found[name] = blocking
             elif (parts := parts_for(nest, sizes)) is not None:
@@ -70,6 +77,31 @@ def blockings_of(
         if not isinstance(found.get(name), Blocking):
             found[name] = Running()
     return found
+
+
+def _larger_than_caches(
+    module: Module,
+    inference: Inference,
+    layouts: Mapping[str, OperandLayout],
+    sizes: Mapping[str, int],
+    machine: Machine,
+) -> Iterator[str]:
+    """Tensors stored whole, cells of a row side by side, that the last cache cannot hold."""
+    stored: list[str] = []
+    for statement in module.body:
+        if isinstance(statement, Kernel):
+            stored.extend(statement.outputs)
+        elif isinstance(statement, Einsum):
+            stored.extend(target.name for target in statement.targets)
+    for name in stored:
+        type_ = inference.tensors[name]
+        if not isinstance(type_.dtype, Scalar) or not type_.extents:
+            continue
+        item = numpy_dtype(type_.dtype).itemsize
+        whole = item * prod(ext.evaluate(extent, sizes) for extent in type_.extents)
+        dense = name not in layouts or layouts[name].strides[-1] == item
+        if dense and whole >= LAST_CACHE * machine.second_cache:
+            yield name
 
 
 def _long_folds(

@@ -50,29 +50,37 @@ class RegisterTiles:
 
     def loops(self) -> list[LoopStatement]:
         """All tiles: panels of columns outside, so that a panel stays in a near cache."""
+        panel, column = self.nest.builder.fresh("panel"), self.nest.builder.fresh("column")
+        width = Literal(self.blocking.columns)
+        body: list[LoopStatement] = [Let(column, Apply("mul", (Local(panel), width)))]
+        body.extend(self.down(Local(panel), Local(column)))
+        panels = Apply("ceildiv", (self.columns.count, width))
+        return [For(panel, Literal(0), panels, tuple(body))]
+
+    def down(self, panel: Expression, column: Expression) -> list[LoopStatement]:
+        """The tiles of one panel, whose first column is that one of the block."""
         fresh = self.nest.builder.fresh
-        panel, group, row, column = (fresh(n) for n in ("panel", "group", "row", "column"))
+        group, row = fresh("group"), fresh("row")
         height, width = Literal(self.blocking.rows), Literal(self.blocking.columns)
         body: list[LoopStatement] = [Let(row, Apply("mul", (Local(group), height)))]
-        start: list[LoopStatement] = [Let(column, Apply("mul", (Local(panel), width)))]
-        initial = self.initial(Local(panel), start)
-        sums = self.accumulate(Local(panel), Local(group), Local(row), initial, body)
+        start: list[LoopStatement] = []
+        initial = self.initial(panel, start)
+        sums = self.accumulate(panel, Local(group), Local(row), initial, body)
         if self.sums is not None:
-            self.store_all(sums, self.in_block(self.sums, Local(row), Local(column)), body)
+            self.store_all(sums, self.in_block(self.sums, Local(row), column), body)
         else:
             whole = apply(
                 "and",
                 Apply("le", (apply("add", Local(row), height), self.rows.count)),
-                Apply("le", (apply("add", Local(column), width), self.columns.count)),
+                Apply("le", (apply("add", column, width), self.columns.count)),
             )
             inside: list[LoopStatement] = []
-            self.store_all(sums, self.in_result(Local(row), Local(column)), inside)
+            self.store_all(sums, self.in_result(Local(row), column), inside)
             edge: list[LoopStatement] = []
-            self.store_edge(sums, Local(row), Local(column), edge)
+            self.store_edge(sums, Local(row), column, edge)
             body.append(If(whole, tuple(inside), tuple(edge)))
-        groups = For(group, Literal(0), Apply("ceildiv", (self.rows.count, height)), tuple(body))
-        panels = Apply("ceildiv", (self.columns.count, width))
-        return [For(panel, Literal(0), panels, (*start, groups))]
+        groups = Apply("ceildiv", (self.rows.count, height))
+        return [*start, For(group, Literal(0), groups, tuple(body))]
 
     # -- the fold
 
