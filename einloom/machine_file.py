@@ -60,9 +60,7 @@ def stored() -> Stored:
     if path is None:
         return Stored(None)
     try:
-        # Without O_NONBLOCK, opening a pipe that bears the name would wait for a writer.
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        with os.fdopen(handle, "rb") as file:
+        with open(path, "rb", opener=_without_waiting) as file:
             text = file.read(MOST_BYTES + 1) or b""
     except FileNotFoundError:
         return Stored(path)
@@ -74,6 +72,11 @@ def stored() -> Stored:
         return Stored(path, decoded(text, fingerprint()))
     except DamagedError as error:
         return Stored(path, fault=f"{path} is not used: {error}")
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; of a pipe that bears the name no writer is waited for."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def store(measured: Measurements) -> Path:

@@ -4,18 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Protocol
 from typing import Literal as Choices
 
 from einloom.ir.errors import PassError
 from einloom.ir.infer import Inference, infer
 from einloom.ir.names import nested_statements, written_names
 from einloom.ir.program import Einsum, Kernel, Mapping, Module, Scan, Statement
+from einloom.ir.types import DType
 from einloom.passes.base import Context, Pass
 from einloom.passes.contraction.choose import Choice, Method, Wish, choose, parse_path
 from einloom.passes.contraction.cost import CostModel, PlainCostModel, counted, direct_operations
 from einloom.passes.contraction.emit import Names, emitted
+from einloom.passes.contraction.network import Network
 from einloom.passes.contraction.recognize import Contraction, Recognizer, Refusal
+
+
+class Splittable(Protocol):
+    """What a plan is chosen for: see `Contraction`."""
+
+    @property
+    def network(self) -> Network: ...
+
+    @property
+    def dtype(self) -> DType: ...
+
+    @property
+    def sliceable(self) -> frozenset[int]: ...
 
 
 @dataclass(frozen=True)
@@ -87,19 +102,19 @@ class Contract(Pass):
             return module
         return _Splitting(self, module, context).run()
 
-    def wish(self, contraction: Contraction, context: Context) -> Wish:
+    def wish(self, contraction: Splittable, context: Context) -> Wish:
         """What the options ask of one contraction."""
         path = parse_path(self.path) if self.path is not None else []
         return Wish(self.method, path, self.limit(contraction), context.seed)
 
-    def limit(self, contraction: Contraction) -> int | None:
+    def limit(self, contraction: Splittable) -> int | None:
         """The limit in elements."""
         if self.memory_limit == "max_input":
             network = contraction.network
             return max(1, *(network.size(term) for term in network.terms))
         return self.memory_limit
 
-    def choice(self, contraction: Contraction, context: Context) -> Choice:
+    def choice(self, contraction: Splittable, context: Context) -> Choice:
         """The plan for one contraction. Raises PassError for a path that does not fit it."""
         model: CostModel = context.cost_model or PlainCostModel()
         wish = self.wish(contraction, context)

@@ -2,7 +2,8 @@
 
 The instructions take a register's worth of products at a time: VNNI multiplies unsigned by signed
 bytes, four for each 32-bit lane, and AVX512-BF16 pairs of bf16. Any other combination, and any
-target without them, gets multiplications and additions, which compute the same but for rounding.
+target without them, gets multiplications and additions, which compute the same but for rounding:
+VDPBF16PS takes subnormal numbers for zeros, whatever the processor is set to.
 
 Source: Intel 64 and IA-32 Architectures Software Developer's Manual, VPDPBUSD and VDPBF16PS.
 """

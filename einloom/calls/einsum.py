@@ -71,6 +71,8 @@ def einsum(
     )
     if known is not MISSED:
         return known
+    if type(optimize) is list:  # a path, as `einsum_path` returns it; a tuple can be part of a key
+        optimize = tuple(optimize)
     options = (
         dtype, order, casting, precision, semiring, optimize, memory_limit, target,
         current().strict, current().precision, out is None,

@@ -54,30 +54,35 @@ def matrix_product(
     left: Indices, right: Indices, kept: Sequence[int], extents: Mapping[int, int]
 ) -> MatrixProduct | None:
     """The product that a step is; None where there is a diagonal or a sum over one operand."""
-    if any(len(set(indices)) < len(indices) for indices in (left, right, kept)):
+    inside, other, outside = set(left), set(right), set(kept)
+    if len(inside) < len(left) or len(other) < len(right) or len(outside) < len(kept):
         return None
-    batch = [index for index in left if index in right and index in kept]
-    terms = [index for index in left if index in right and index not in kept]
-    rows = [index for index in left if index not in right]
-    columns = [index for index in right if index not in left]
-    if not set(rows) | set(columns) <= set(kept):
+    if not (inside ^ other) <= outside:
         return None
-
-    def size(indices: list[int]) -> int:
-        return prod(extents[index] for index in indices)
-
-    def arranged(indices: Indices, wanted: list[int], shape: Indices) -> Arrangement:
-        stretched = tuple(extents[index] for index in indices)
-        return Arrangement(stretched, tuple(map(indices.index, wanted)), shape)
-
-    b, i, k, j = sizes = (size(batch), size(rows), size(terms), size(columns))
+    shared = [index for index in left if index in other]
+    batch = [index for index in shared if index in outside]
+    terms = [index for index in shared if index not in outside]
+    rows = [index for index in left if index not in other]
+    columns = [index for index in right if index not in inside]
+    extent = extents.__getitem__
+    b, i, k, j = sizes = (
+        prod(map(extent, batch)),
+        prod(map(extent, rows)),
+        prod(map(extent, terms)),
+        prod(map(extent, columns)),
+    )
     result = (*batch, *rows, *columns)
+    place, position = left.index, right.index
     return MatrixProduct(
         (
-            arranged(left, batch + rows + terms, (b, i, k)),
-            arranged(right, batch + terms + columns, (b, k, j)),
+            Arrangement(
+                tuple(map(extent, left)), tuple(map(place, batch + rows + terms)), (b, i, k)
+            ),
+            Arrangement(
+                tuple(map(extent, right)), tuple(map(position, batch + terms + columns)), (b, k, j)
+            ),
         ),
         result,
-        tuple(extents[index] for index in result),
+        tuple(map(extent, result)),
         sizes,
     )

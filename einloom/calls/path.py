@@ -12,10 +12,9 @@ import numpy as np
 from einloom.api import TensorSpec
 from einloom.calls.build import common_dtype
 from einloom.calls.einsum import Call, read_call
+from einloom.calls.network import network_of
 from einloom.calls.operands import ir_dtype
 from einloom.calls.request import Path, Request, check_path, read_request
-from einloom.calls.variants import chosen, recognized
-from einloom.frontend.einsum.program import symbol_names, to_module
 from einloom.frontend.einsum.spec import Binding, Form, Label, Spec
 from einloom.frontend.einsum.tokens import ELLIPSIS_TEXT
 from einloom.ir.record import record
@@ -93,16 +92,8 @@ def _choice(call: Call, binding: Binding, request: Request) -> Found | None:
     """The plan of the pass `contract`; None where all operands meet in one loop nest anyway."""
     dtypes = [ir_dtype(array.dtype, f"operand {k}") for k, array in enumerate(call.arrays)]
     common = common_dtype(dtypes, [array.dtype for array in call.arrays], request)
-    spec = binding.spec
-    module = to_module(spec, dtypes, semiring=request.semiring, dtype=common)
-    contraction = recognized(module, request)
-    if contraction is None:
-        return None
-    names = symbol_names(spec)
-    sizes = {names[label]: extent for label, extent in binding.extents.items()}
-    labels = {label.name: label for label in spec.labels}
-    choice = chosen(contraction, sizes, request)
-    return Found(choice, tuple(labels[name] for name in contraction.names))
+    found = network_of(binding, dtypes, common, request)
+    return None if found is None else Found(found.choice(request), found.labels)
 
 
 def positions(steps: Sequence[Step], operands: int) -> Path:

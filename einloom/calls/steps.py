@@ -8,23 +8,25 @@ from typing import Any
 import numpy as np
 
 from einloom.api import new_context
+from einloom.cache import plan_cache
 from einloom.calls.build import Operand, kernel_plan, writing_to
 from einloom.calls.matrices import RESULT as MATRIX_RESULT
 from einloom.calls.matrices import TERMS, MatrixProduct, matrix_product
+from einloom.calls.network import network_of, result_dtype
 from einloom.calls.plan import MISALIGNED, KernelPlan, Writing, inverse
 from einloom.calls.request import Request
-from einloom.calls.variants import chosen, recognized
-from einloom.frontend.einsum.program import RESULT, symbol_names, to_module
+from einloom.frontend.einsum.semiring import SUM_PRODUCT
 from einloom.frontend.einsum.spec import Binding, Form, Label, Spec
-from einloom.ir.infer import infer
 from einloom.ir.ops import is_flat
-from einloom.ir.program import Einsum, Module
 from einloom.ir.promotion import compute_dtype, numpy_dtype
 from einloom.ir.record import record
 from einloom.ir.types import COMPLEX, FLOAT, Scalar
+from einloom.passes.contraction.cost import Plan
+from einloom.passes.contraction.network import Network
 
 Array = np.ndarray[Any, Any]
 StepKey = tuple[tuple[tuple[int, ...], ...], tuple[int, ...], tuple[Operand, ...]]
+Node = tuple[tuple[int, ...], Operand | None, Scalar]
 
 
 @record
@@ -103,24 +105,20 @@ def steps_plan(
 ) -> StepsPlan | None:
     """The plan for a canonical spec; None where no law lets its operands meet one by one."""
     spec = binding.spec
-    module = to_module(spec, dtypes, semiring=request.semiring, dtype=common, order=order)
-    dtype = numpy_dtype(infer(module).tensors[RESULT].dtype)
-    found = contracted(module, binding, request)
+    dtype = numpy_dtype(result_dtype(spec, dtypes, common, request))
+    found = contracted(binding, dtypes, common, request, order)
     if found is None:
-        found = multiplied(module, binding, common, request)
+        found = multiplied(binding, common, request)
     if found is None or found.plan.sliced:
         return None
-    numbers = found.numbers
-    builder = _Builder(
-        {numbers[label.name]: extent for label, extent in binding.extents.items()},
-        found.dtype,
-        request,
-    )
+    numbers = {label: number for number, label in enumerate(found.labels)}
+    number = numbers.__getitem__
+    sizes = found.plan.network.sizes
+    builder = _Builder({k: sizes[k] for k in numbers.values()}, found.dtype, request)
     for node, labels in enumerate(spec.inputs):
-        indices = tuple(numbers[label.name] for label in labels)
-        builder.add(indices, operands[node], dtypes[node])
+        builder.add(tuple(map(number, labels)), operands[node], dtypes[node])
     steps = found.plan.tree.steps
-    output = tuple(numbers[spec.output[k].name] for k in order)
+    output = tuple(number(spec.output[k]) for k in order)
     for position, step in enumerate(steps):
         builder.step(step.operands, output if position == len(steps) - 1 else step.kept)
     made = builder.nodes[-1][0]
@@ -131,52 +129,54 @@ def steps_plan(
 
 @record
 class Found:
-    """A plan for many operands: the number of each label in it, the dtype that steps compute in."""
+    """A plan for many operands: index k of it is `labels[k]`, `dtype` is what steps compute in."""
 
-    plan: Any
-    numbers: dict[str, int]
+    plan: Plan
+    labels: tuple[Label, ...]
     dtype: Scalar
 
 
-def contracted(module: Module, binding: Binding, request: Request) -> Found | None:
+def contracted(
+    binding: Binding,
+    dtypes: Sequence[Scalar],
+    common: Scalar,
+    request: Request,
+    order: tuple[int, ...],
+) -> Found | None:
     """The plan of the pass `contract`; None where it has no law for one, or nothing is folded."""
-    contraction = recognized(module, request)
-    if contraction is None or not isinstance(contraction.dtype, Scalar):
+    network = network_of(binding, dtypes, common, request, order)
+    if network is None or not isinstance(network.dtype, Scalar):
         return None
-    names = symbol_names(binding.spec)
-    sizes = {names[label]: extent for label, extent in binding.extents.items()}
-    choice = chosen(contraction, sizes, request)
-    numbers = {name: number for number, name in enumerate(contraction.names)}
-    return Found(choice.plan, numbers, contraction.dtype)
+    return Found(network.choice(request).plan, network.labels, network.dtype)
 
 
-def multiplied(module: Module, binding: Binding, common: Scalar, request: Request) -> Found | None:
+def multiplied(binding: Binding, common: Scalar, request: Request) -> Found | None:
     """A plan for a product that nothing folds, whose factors may meet in any order."""
     from einloom.passes.contraction.choose import Wish, choose
-    from einloom.passes.contraction.network import Network
 
-    (statement,) = module.body
-    assert isinstance(statement, Einsum)
-    product = request.semiring.product
+    spec, semiring = binding.spec, request.semiring
     inexact = common.kind in (FLOAT, COMPLEX) and request.strict
-    if statement.reductions or not is_flat(product) or inexact:
+    # Off a diagonal are cells that hold the identity of the reducer, which only `sum` leaves out.
+    folds = len(set(spec.output)) < len(spec.labels)
+    folds = folds or (spec.repeats_output and semiring.reducer != SUM_PRODUCT.reducer)
+    if folds or not is_flat(semiring.product) or inexact:
         return None
-    labels = binding.spec.labels
-    numbers = {label.name: number for number, label in enumerate(labels)}
-    terms = [dict.fromkeys(numbers[x.name] for x in term) for term in binding.spec.inputs]
+    labels = spec.labels
+    numbers = {label: number for number, label in enumerate(labels)}
+    terms = [dict.fromkeys(map(numbers.__getitem__, term)) for term in spec.inputs]
     width = common.bits / 8
     network = Network(
         tuple(map(tuple, terms)),
         tuple(numbers.values()),
         (),
-        {numbers[label.name]: extent for label, extent in binding.extents.items()},
+        {number: binding.extents[label] for label, number in numbers.items()},
         (width,) * len(terms),
         width,
     )
     dtype = compute_dtype(common)
     assert isinstance(dtype, Scalar)
     model = new_context(request.strict, {}).cost_model
-    return Found(choose(network, Wish(), frozenset(), dtype, model).plan, numbers, dtype)
+    return Found(choose(network, Wish(), frozenset(), dtype, model).plan, labels, dtype)
 
 
 class _Builder:
@@ -185,13 +185,24 @@ class _Builder:
     def __init__(self, extents: dict[int, int], dtype: Scalar, request: Request) -> None:
         self.extents = extents
         self.dtype = dtype
-        self.request = request
-        self.nodes: list[tuple[tuple[int, ...], Operand, Scalar]] = []
+        self.request = Request(
+            semiring=request.semiring, strict=request.strict, rounding=request.rounding
+        )
+        self.nodes: list[Node] = []
+        self.products: dict[tuple[Any, ...], KernelPlan] = {}
         self.plans: dict[StepKey, KernelPlan] = {}
         self.steps: list[Step] = []
 
-    def add(self, indices: tuple[int, ...], operand: Operand, dtype: Scalar) -> None:
+    def add(self, indices: tuple[int, ...], operand: Operand | None, dtype: Scalar) -> None:
+        """Add a node; `operand`: what is given, None for what a step makes."""
         self.nodes.append((indices, operand, dtype))
+
+    def operand(self, node: int) -> Operand:
+        indices, operand, dtype = self.nodes[node]
+        if operand is not None:
+            return operand
+        shape = tuple(self.extents[index] for index in indices)
+        return Operand.contiguous(numpy_dtype(dtype), shape)
 
     def step(self, nodes: tuple[int, ...], kept: tuple[int, ...]) -> None:
         """Add a step that makes a node of the indices `kept`, in an order of its own choice."""
@@ -199,15 +210,9 @@ class _Builder:
             (left, _, one), (right, _, other) = (self.nodes[node] for node in nodes)
             product = matrix_product(left, right, kept, self.extents)
             if product is not None:
-                shapes = [arrangement.shape for arrangement in product.operands]
-                made = tuple(
-                    Operand.contiguous(numpy_dtype(dtype), shape)
-                    for dtype, shape in zip((one, other), shapes, strict=True)
-                )
-                sizes = dict(enumerate(product.extents))
-                plan = self.plan_of(TERMS, MATRIX_RESULT, made, [one, other], sizes)
+                plan = self.multiplication(product, one, other)
                 self.steps.append(Step(plan, nodes, product))
-                self.add(product.indices, Operand.contiguous(plan.dtype, product.shape), self.dtype)
+                self.add(product.indices, None, self.dtype)
                 return
         renamed: dict[int, int] = {}
         given = [self.nodes[node] for node in nodes]
@@ -216,12 +221,26 @@ class _Builder:
             for indices, _, _ in given
         )
         output = tuple(renamed[index] for index in kept)
-        operands = tuple(operand for _, operand, _ in given)
+        operands = tuple(map(self.operand, nodes))
         extents = {renamed[index]: self.extents[index] for index in renamed}
         dtypes = [dtype for _, _, dtype in given]
         plan = self.plan_of(terms, output, operands, dtypes, extents)
         self.steps.append(Step(plan, nodes))
-        self.add(kept, Operand.contiguous(plan.dtype, plan.shape), self.dtype)
+        self.add(kept, None, self.dtype)
+
+    def multiplication(self, product: MatrixProduct, one: Scalar, other: Scalar) -> KernelPlan:
+        """The plan for the matrices of a product, which are contiguous."""
+        key = (product.extents, one.name, other.name)
+        plan = self.products.get(key)
+        if plan is None:
+            operands = tuple(
+                Operand.contiguous(numpy_dtype(dtype), arrangement.shape)
+                for dtype, arrangement in zip((one, other), product.operands, strict=True)
+            )
+            sizes = dict(enumerate(product.extents))
+            plan = self.plan_of(TERMS, MATRIX_RESULT, operands, [one, other], sizes)
+            self.products[key] = plan
+        return plan
 
     def plan_of(
         self,
@@ -231,11 +250,14 @@ class _Builder:
         dtypes: Sequence[Scalar],
         extents: dict[int, int],
     ) -> KernelPlan:
-        """The plan of a step; steps that look alike share one."""
+        """The plan of a step; steps that look alike share one, those of other calls among them."""
         key = (tuple(terms), output, operands)
         plan = self.plans.get(key)
         if plan is None:
-            plan = self.plans[key] = self.planned(terms, output, operands, dtypes, extents)
+            wanted = ("step", *key, tuple(extents.items()), tuple(dtypes), self.dtype, self.request)
+            plan = self.plans[key] = plan_cache().get_or_build(
+                wanted, lambda: self.planned(terms, output, operands, dtypes, extents)
+            )
         return plan
 
     def planned(
@@ -262,9 +284,4 @@ class _Builder:
             {label: extents[number] for number, label in labels.items()},
         )
         order = tuple(range(len(output)))
-        request = Request(
-            semiring=self.request.semiring,
-            strict=self.request.strict,
-            rounding=self.request.rounding,
-        )
-        return kernel_plan(binding, operands, dtypes, self.dtype, order, request, None)
+        return kernel_plan(binding, operands, dtypes, self.dtype, order, self.request, None)

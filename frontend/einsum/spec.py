@@ -88,7 +88,9 @@ class Spec:
     @cached_property
     def expanded(self) -> bool:
         """Whether every ellipsis has been replaced by labels."""
-        return not any(ELLIPSIS in labels for labels in (self.output, *self.inputs))
+        return not any(
+            label.ellipsis and label == ELLIPSIS for label in (*self.labels, *self.output)
+        )
 
     @property
     def repeats_output(self) -> bool:
@@ -122,7 +124,7 @@ class Spec:
         depths = []
         for operand, (labels, rank) in enumerate(zip(self.inputs, ranks, strict=True)):
             depth = rank - len(labels)
-            if depth < -1 or (depth and ELLIPSIS not in labels):
+            if depth and (depth < -1 or ELLIPSIS not in labels):
                 raise self._wrong_rank(operand, rank)
             depths.append(depth + 1)
         if self.expanded:
@@ -153,23 +155,31 @@ class Spec:
         sizes = tuple(tuple(shape) for shape in shapes)
         spec = self.expand([len(shape) for shape in sizes])
         extents: dict[Label, int] = {}
-        origins: dict[Label, int] = {}
         for operand, (labels, shape) in enumerate(zip(spec.inputs, sizes, strict=True)):
             if len(set(labels)) < len(labels):
                 spec._check_diagonals(operand, shape)
             for position, (label, extent) in enumerate(zip(labels, shape, strict=True)):
                 known = extents.get(label)
                 if known is None or (known == 1 and extent != 1):
-                    extents[label], origins[label] = extent, operand
-                elif extent not in (known, 1):
+                    extents[label] = extent
+                elif extent != known and extent != 1:
                     raise ShapeError(
                         f"rank {_quoted(spec.form, label)} is {extent} in operand {operand}, "
-                        f"but {known} in operand {origins[label]}",
+                        f"but {known} in operand {spec._origin(label, known, sizes)}",
                         location=spec.location(operand, position),
                         suggestion="sizes under one label are equal, or 1 where an operand is "
                         "to be repeated along it",
                     )
         return Binding(spec, sizes, extents)
+
+    def _origin(self, label: Label, extent: int, shapes: Sequence[Sequence[int]]) -> int:
+        """The first operand that gives a label this extent."""
+        operands = enumerate(zip(self.inputs, shapes, strict=True))
+        return next(
+            operand
+            for operand, (labels, shape) in operands
+            if (label, extent) in zip(labels, shape, strict=True)
+        )
 
     def _check_diagonals(self, operand: int, shape: Sequence[int]) -> None:
         sizes: dict[Label, int] = {}

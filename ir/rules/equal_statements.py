@@ -16,7 +16,7 @@ from einloom.ir.rewrite.laws import status, weakest
 from einloom.ir.rewrite.patterns import Match
 from einloom.ir.rewrite.rule import Edit, StatementRule
 from einloom.ir.rewrite.scope import Scope
-from einloom.ir.rules.propagation import copied
+from einloom.ir.rules.propagation import copied, uniform_value
 from einloom.ir.types import TensorType
 
 
@@ -24,6 +24,8 @@ def _equal_before(statement: Statement, scope: Scope) -> Iterator[Match]:
     """Statements before this one that compute the same."""
     rough = rough_form(statement)
     name = _only_target(statement)
+    if isinstance(statement, Einsum) and uniform_value(statement) is not None:
+        return  # a read of it is its value, so that a copy of it becomes the same statement again
     if rough is None or name is None or scope.graph.definition(name) is not scope.slot:
         return
     alike = scope.graph.similar.setdefault(rough, {})

@@ -156,30 +156,32 @@ def step_costs(tree: Tree) -> Iterator[StepCost]:
     """The cost of each step, once."""
     network = tree.network
     count = len(network.terms)
-    for step in tree.steps:
+    widths, terms, sizes = network.factor_bytes, network.term_sizes, tree.elements
+    for step, elements in zip(tree.steps, sizes, strict=True):
         read = 0.0
         for operand in step.operands:
-            indices = tree.indices(operand)
             if operand >= count:
-                width = network.element_bytes
+                read += finite(sizes[operand - count]) * network.element_bytes
             else:
-                width = network.factor_bytes[operand]
-                width *= STRIDED if _is_strided(indices, step, network) else 1.0
-            read += finite(network.size(indices)) * width
-        elements = network.size(step.kept)
+                width = widths[operand]
+                width *= STRIDED if _is_strided(network.terms[operand], step, network) else 1.0
+                read += finite(terms[operand]) * width
         written = finite(elements) * network.element_bytes
+        points = elements * network.size(step.reduced)
         yield StepCost(
-            step_operations(network, step), elements, read, written, _is_packed(tree, step)
+            points * max(1, len(step.operands) - 1 + bool(step.reduced)),
+            elements,
+            read,
+            written,
+            points >= FEW_POINTS and _is_packed(tree, step),
         )
 
 
 def _is_packed(tree: Tree, step: Step) -> bool:
-    """Whether a step is likely to be packed: what has rows, columns and terms, and many."""
+    """Whether a step of many points is likely to be packed: what has rows, columns and terms."""
     if len(step.operands) != 2 or not step.reduced:
         return False
     network = tree.network
-    if network.size(step.space) < FEW_POINTS:
-        return False
     from einloom.passes.lowering.products.blocking import blocking_for
 
     left, right = (set(tree.indices(operand)) for operand in step.operands)
@@ -196,8 +198,8 @@ def _is_packed(tree: Tree, step: Step) -> bool:
 
 def _is_strided(indices: Indices, step: Step, network: Network) -> bool:
     """Whether a factor's contiguous rank is neither folded nor the last of the result."""
-    wide = [index for index in indices if network.sizes[index] > 1]
-    return bool(wide) and wide[-1] not in step.reduced and wide[-1] != (step.kept or (-1,))[-1]
+    last = next((index for index in reversed(indices) if network.sizes[index] > 1), None)
+    return last is not None and last not in step.reduced and last != (step.kept or (-1,))[-1]
 
 
 def measured(plan: Plan, dtype: DType, model: CostModel) -> PlanCost:
@@ -207,24 +209,30 @@ def measured(plan: Plan, dtype: DType, model: CostModel) -> PlanCost:
     slices = plan.slices
     real = not (isinstance(dtype, Scalar) and dtype.kind == COMPLEX)
     total_operations, read, written, seconds = 0, 0.0, 0.0, 0.0
+    known: dict[tuple[float | bool, ...], float] = {}  # many steps of a network are alike
     for position, (cost, varies) in enumerate(zip(steps, varying, strict=True)):
         times = slices if varies else 1
         total_operations += times * cost.operations
         read += finite(times) * cost.bytes_read
         written += finite(times) * cost.bytes_written
-        moved = cost.bytes_read + cost.bytes_written
         inside = bool(plan.sliced) and varies
-        seconds += finite(times) * model.seconds(
-            operations=finite(cost.operations),
-            bytes_moved=moved,
-            footprint=moved,
-            fresh_bytes=0.0 if inside or position == len(steps) - 1 else cost.bytes_written,
-            dtype=dtype,
-            launches=0 if inside else 1,
-            serial=inside,
-            bytes_written=cost.bytes_written,
-            packed=1.0 if cost.packed and not inside and real else 0.0,
-        )
+        last = position == len(steps) - 1
+        key = (cost.operations, cost.bytes_read, cost.bytes_written, cost.packed, inside, last)
+        once = known.get(key)
+        if once is None:
+            moved = cost.bytes_read + cost.bytes_written
+            once = known[key] = model.seconds(
+                operations=finite(cost.operations),
+                bytes_moved=moved,
+                footprint=moved,
+                fresh_bytes=0.0 if inside or last else cost.bytes_written,
+                dtype=dtype,
+                launches=0 if inside else 1,
+                serial=inside,
+                bytes_written=cost.bytes_written,
+                packed=1.0 if cost.packed and not inside and real else 0.0,
+            )
+        seconds += finite(times) * once
     if plan.sliced:
         added = _adding_up(plan)
         total_operations += slices * added.elements
@@ -262,11 +270,11 @@ def peak_elements(tree: Tree) -> int:
     alive = peak = 0
     for position, step in enumerate(tree.steps):
         if position < len(tree.steps) - 1:
-            alive += tree.network.size(step.kept)
+            alive += tree.elements[position]
             peak = max(peak, alive)
         for operand in step.operands:
             if operand >= count:
-                alive -= tree.network.size(tree.indices(operand))
+                alive -= tree.elements[operand - count]
     return peak
 
 

@@ -42,10 +42,15 @@ class Network:
 
     def size(self, indices: Iterable[int]) -> int:
         """Elements of a tensor with these indices."""
-        sizes = [self.sizes[index] for index in indices]
+        sizes = [*map(self.sizes.__getitem__, indices)]
         if len(sizes) < MANY:
             return math.prod(sizes)
         return math.prod(size**count for size, count in Counter(sizes).items())
+
+    @cached_property
+    def term_sizes(self) -> tuple[int, ...]:
+        """Elements of each factor."""
+        return tuple(map(self.size, self.terms))
 
     @cached_property
     def degrees(self) -> dict[int, int]:
@@ -109,9 +114,14 @@ class Tree:
         return self.steps[:-1]
 
     @cached_property
+    def elements(self) -> tuple[int, ...]:
+        """Elements of each step's result."""
+        return tuple([self.network.size(step.kept) for step in self.steps])
+
+    @cached_property
     def largest(self) -> int:
         """Elements of the largest intermediate; 0 when there is none."""
-        return max((self.network.size(step.kept) for step in self.intermediates()), default=0)
+        return max(self.elements[:-1], default=0)
 
 
 def closes(inside: int, references: int) -> bool:
@@ -166,7 +176,8 @@ class _Builder:
         if item < len(self.network.terms) and self.nodes[item] < 0:
             term = self.network.terms[item]
             own = [index for index in term if closes(1, self.references[index])]
-            self.nodes[item] = self.step((item,)) if self.network.size(own) != 1 else item
+            folds = own and self.network.size(own) != 1
+            self.nodes[item] = self.step((item,)) if folds else item
         return self.nodes[item]
 
     def step(self, operands: tuple[int, ...]) -> int:
@@ -176,12 +187,13 @@ class _Builder:
                 inside[index] = inside.get(index, 0) + 1
         kept: list[int] = []
         reduced: list[int] = []
+        references = self.references
         for index, count in inside.items():
-            if closes(count, self.references[index]):
+            if closes(count, references[index]):
                 reduced.append(index)
             else:
                 kept.append(index)
-                self.references[index] -= count - 1
+                references[index] -= count - 1
         self.steps.append(Step(operands, tuple(kept), tuple(reduced)))
         return len(self.network.terms) + len(self.steps) - 1
 

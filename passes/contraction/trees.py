@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from einloom.passes.contraction.network import Indices, Step, Tree, inlined
 
@@ -53,18 +52,19 @@ def ordered(tree: Tree) -> Tree:
     first = list(range(count))
     steps: list[Step] = []
     for step in tree.steps:
-        first.append(min(first[node] for node in step.operands))
         operands = tuple(sorted(step.operands, key=first.__getitem__))
-        steps.append(replace(step, operands=operands))
+        first.append(first[operands[0]])
+        steps.append(Step(operands, step.kept, step.reduced))
     for position in range(len(steps) - 1, -1, -1):
         step = steps[position]
         folded = _fold_order(tree, step)
-        steps[position] = step = replace(step, reduced=folded)
+        if folded != step.reduced:
+            steps[position] = step = Step(step.operands, step.kept, folded)
         for operand in step.operands:
             if operand >= count:
                 inner = steps[operand - count]
                 kept = _operand_order(set(inner.kept), step.kept, folded)
-                steps[operand - count] = replace(inner, kept=kept)
+                steps[operand - count] = Step(inner.operands, kept, inner.reduced)
     return Tree(tree.network, tuple(steps))
 
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from einloom.ir import extents as ext
 from einloom.ir.definitions import inline
-from einloom.ir.expressions import Apply, Cast, Expression, Literal
+from einloom.ir.expressions import Apply, Expression, Literal
 from einloom.ir.infer import EinsumTyping
 from einloom.ir.ops import MONOIDS, OPS, apply
 from einloom.ir.program import Einsum
-from einloom.ir.promotion import Typing
+from einloom.ir.promotion import Typing, compute_dtype
 from einloom.ir.record import record
-from einloom.ir.types import FLOAT, Scalar
+from einloom.ir.types import FLOAT, DType, Scalar
 from einloom.passes.lowering.function import ProgramContext
 
 
@@ -51,9 +51,20 @@ def deferral_of(
     laws = OPS[body.op].laws if body.op in OPS else ()
     if not any(x.kind == "right-distributes" and x.operand == MONOIDS[name].op for x in laws):
         return None
+    if any(_is_narrower(reduction.accumulator, dtype) for reduction in statement.reductions):
+        return None
     terms, operand = body.arguments
     reduced = {index for reduction in statement.reductions for index in reduction.indices}
     if reduced & set(ext.indices_in(operand)):
         return None
     turns = apply("mul", *(typing.extents[index] for index in sorted(reduced)))
-    return Deferral(Cast(dtype, terms), body.op, operand, turns)
+    return Deferral(terms, body.op, operand, turns)
+
+
+def _is_narrower(accumulator: DType | None, dtype: Scalar) -> bool:
+    """Whether numbers of a dtype may be too large for an accumulator, divided or not."""
+    if accumulator is None:
+        return False
+    folded, computed = compute_dtype(accumulator), compute_dtype(dtype)
+    assert isinstance(folded, Scalar) and isinstance(computed, Scalar)
+    return folded.bits < computed.bits

@@ -28,9 +28,9 @@ class RunningLoops:
     """One loop in blocks: each is folded by the steps that need nothing else, and then, from the
     cache, by those that follow them.
 
-    A reference that is not finite makes values that no correction mends. So does one that was not
-    and became so, but for the identity, of which nothing is kept. Where the last reference is not
-    finite, what follows it is folded again, in the plain way.
+    A reference that is not finite makes values that no correction mends, but for the identity: all
+    terms vanish there, and the correction of what was folded, nothing or NaN, does, too. Where the
+    last reference is not finite, what follows it is folded again, in the plain way.
     """
 
     builder: FunctionBuilder
@@ -93,8 +93,6 @@ class RunningLoops:
             base = step.correction.base
             factor = step.correction.factor(old[base], new[base])
             kept = apply(step.correction.product, current(sums)[0], factor)
-            (nothing,) = fold.initial()
-            kept = Apply("select", (is_finite(old[base]), kept, nothing))
             totals.append(fold.step((kept,), current(term), body))
         blocks = self.builder.scalar(Apply("ceildiv", (self.turns.longest, Literal(SUM_BLOCK))))
         yields = tuple(value for values in totals for value in values)

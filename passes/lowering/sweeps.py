@@ -19,6 +19,7 @@ from einloom.passes.lowering.nests import Nest
 from einloom.passes.lowering.order import is_exchangeable
 from einloom.passes.lowering.products.blocking import Running
 from einloom.passes.lowering.running import Correction, correction_of, inlined
+from einloom.passes.lowering.values import compared
 
 CHEAP = 4.0
 """A map that costs at most so many additions is computed again by each sweep that needs it."""
@@ -87,17 +88,18 @@ class Schedule:
 
 def step_of(position: int, nest: Nest) -> Step:
     """What a schedule needs to know of a statement."""
-    body = inline(nest.statement.body, nest.builder.context.functions)
+    context = nest.builder.context
+    body = inline(nest.statement.body, context.functions)
     accesses = [part for part in postorder(body) if isinstance(part, Access)]
     if nest.statement.condition is not None:
-        condition = inline(nest.statement.condition, nest.builder.context.functions)
+        condition = inline(nest.statement.condition, context.functions)
         accesses += [part for part in postorder(condition) if isinstance(part, Access)]
     nested: set[str] = set()
     for access in accesses:
         for index in access.indices:
             nested |= {part.tensor for part in postorder(index) if isinstance(part, Access)}
     reads = _by_tensor(accesses)
-    terms = inline(nest.terms, nest.builder.context.functions)
+    terms = compared(inline(nest.terms, context.functions), context)
     return Step(position, nest, _space(nest), terms, reads, nested)
 
 
@@ -205,7 +207,7 @@ class _Scheduling:
         for tensor in step.reads:
             if tensor in self.home and self.home[tensor][0] is not base:
                 maker, position = self.home[tensor]
-                found = max(found, position + (not maker.is_map or tensor in step.nested))
+                found = max(found, position + (not maker.is_map))
         return found
 
     # -- which loop is which
@@ -274,9 +276,8 @@ class _Scheduling:
         wanted: dict[int, Axes] = {}
         for position, reader in self.readers(step.tensor):
             axes = None if reader is None else self.through(step, reader, position)
-            if axes is None:
+            if axes is None or wanted.setdefault(position, axes) != axes:
                 return
-            wanted[position] = axes
         if set(wanted) == {own} or not (wanted or self.is_replaced()):
             return
         if wanted and not is_cheap(step):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TypeGuard
 
 from einloom.ir import extents as ext
 from einloom.ir.definitions import inline
@@ -25,7 +26,7 @@ from einloom.ir.node import Node, postorder, rebuild
 from einloom.ir.ops import apply
 from einloom.ir.ranges import is_below, is_inside, is_nonnegative
 from einloom.ir.types import DType, i64
-from einloom.passes.lowering.function import FunctionBuilder, Place
+from einloom.passes.lowering.function import FunctionBuilder, Place, ProgramContext
 
 Values = tuple[Expression, ...]
 
@@ -34,7 +35,8 @@ def lower_value(
     builder: FunctionBuilder, expression: Expression, place: Place, out: list[LoopStatement]
 ) -> Values:
     """The components of an expression's value; statements it needs first go to `out`."""
-    root = widened(inline(expression, builder.context.functions))
+    context = builder.context
+    root = widened(compared(inline(expression, context.functions), context))
     done: dict[int, Values] = {}
     for current in postorder(root):
         if isinstance(current, Expression):
@@ -53,6 +55,32 @@ def substituted(body: Expression, values: Mapping[str, Expression]) -> Expressio
     return rebuild(body, change)
 
 
+def compared(expression: Expression, context: ProgramContext) -> Expression:
+    """The expression with `stored(A[i])` as what it asks of the cell, before its value is put in
+    place of the read: whether it differs from the fill value. Dense tensors store every cell."""
+
+    def change(current: Node) -> Node:
+        return _stored(current, context) if is_stored(current) else current
+
+    return rebuild(expression, change) if any(map(is_stored, postorder(expression))) else expression
+
+
+def is_stored(current: Node) -> TypeGuard[Apply]:
+    return isinstance(current, Apply) and current.op == "stored"
+
+
+def _stored(current: Apply, context: ProgramContext) -> Expression:
+    (access,) = current.arguments
+    assert isinstance(access, Access)
+    type_ = context.type_of(access.tensor)
+    if all(level.kind == "dense" for level in type_.format):
+        return Literal(True)
+    fill = type_.fill if type_.fill is not None else Literal(0)
+    if isinstance(fill.value, float) and fill.value != fill.value:
+        return Apply("not", (Apply("isnan", (access,)),))
+    return Apply("ne", (access, fill))
+
+
 def widened(expression: Expression) -> Expression:
     """The expression with tensor reads inside indices converted to i64, in which indices run."""
 
@@ -68,15 +96,15 @@ def widened(expression: Expression) -> Expression:
     return rebuild(expression, change)
 
 
-def as_written(expression: Expression) -> Expression:
-    """An index expression without the conversions that `widened` put in."""
+def as_written(expression: Expression) -> str:
+    """An index expression as it stands between brackets, without what `widened` put in."""
 
     def change(current: Node) -> Node:
         if isinstance(current, Cast) and isinstance(current.value, Access):
             return current.value
         return current
 
-    return rebuild(expression, change)
+    return str(Access("A", (rebuild(expression, change),)))[len("A[") : -len("]")]
 
 
 def lower_index(
@@ -118,26 +146,10 @@ def _lower(
         case Access():
             indices = [done[id(index)][0] for index in current.indices]
             return lower_access(builder, current, indices, place, out)
-        case Apply() if current.op == "stored":
-            return (_stored(builder, current, done),)
         case Apply():
             arguments = tuple(done[id(argument)][0] for argument in current.arguments)
             return (Apply(current.op, arguments),)
     raise UnsupportedError(f"{current} has no loops form", location=current.location)
-
-
-def _stored(builder: FunctionBuilder, current: Apply, done: dict[int, Values]) -> Expression:
-    """Whether a cell differs from the fill value; dense tensors store every cell."""
-    access = current.arguments[0]
-    assert isinstance(access, Access)
-    type_ = builder.context.type_of(access.tensor)
-    if all(level.kind == "dense" for level in type_.format):
-        return Literal(True)
-    value = done[id(access)][0]
-    fill = type_.fill if type_.fill is not None else Literal(0)
-    if isinstance(fill.value, float) and fill.value != fill.value:
-        return Apply("not", (Apply("isnan", (value,)),))
-    return Apply("ne", (value, fill))
 
 
 def lower_access(

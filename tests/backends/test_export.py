@@ -136,6 +136,20 @@ def test_faults_of_threads_are_those_of_the_lowest_slice(tmp_path: Path) -> None
     assert [answer.fault for answer in answers[2:]] == [(77, 50)] * 4
 
 
+@pytest.mark.parametrize("row", [0, 31, 32, 47, 63])
+def test_a_fault_of_any_one_slice_is_told(row: int, tmp_path: Path) -> None:
+    """The last slice's, too, after which nothing more is joined."""
+    program = """program gather(T: f32[v=V], I: i64[n=N, d=D]) -> (Y) {
+      Y[n] = sum[d] T[I[n, d]]
+    }"""
+    indices = np.zeros((64, 20_000), np.int64)
+    indices[row, 7] = -3
+    members = {"T": floats(50), "I": indices, "Y": np.zeros(64, np.float32)}
+    library = exported(tmp_path, program)
+    answers = run(tmp_path, *(Call(library, "gather", members, threads=t) for t in (1, 2, 3, 4)))
+    assert [(answer.code, answer.fault) for answer in answers] == [(1000, (-3, 50))] * 4
+
+
 def test_strides(tmp_path: Path) -> None:
     """Rows apart, a broadcast rank, a negative stride, and a result with gaps."""
     library = exported(tmp_path, "ij,jk->ik", floats(2, 2), floats(2, 2))

@@ -62,6 +62,14 @@ def test_shapes_pointers_and_layouts_are_checked(tmp_path: Path) -> None:
         ({"A": Tensor(np.ones(64, np.float32), (3, 5), offset=2)}, 2, layout),
         ({"A": Tensor(np.ones((6, 10), np.float32), (3, 5), (10, 2))}, 2, layout),
         ({"C": Tensor(np.zeros((6, 10), np.float32), (3, 4), (1, 3))}, 2, layout),
+        (
+            {
+                "A": Tensor(np.ones((3, 4), np.float32), (3, 2), (4, 2)),
+                "B": np.ones((2, 4), np.float32),
+            },
+            2,
+            layout,
+        ),
     ]
     calls = [Call(library, "product", {**good, **change}) for change, _, _ in wrong]
     calls.append(Call(library, "product", good, null=True))

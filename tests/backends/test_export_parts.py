@@ -101,6 +101,15 @@ def test_what_is_fine_is_not_flagged() -> None:
         ("_a__b", "x_a_b"),
         ("a.b c", "a_b_c"),
         ("", "x"),
+        ("int64_t", "int64_t_"),
+        ("uint_least16_t", "uint_least16_t_"),
+        ("INT8_MAX", "INT8_MAX_"),
+        ("UINT64_C", "UINT64_C_"),
+        ("SIZE_MAX", "SIZE_MAX_"),
+        ("INT8", "INT8"),
+        ("int_t", "int_t"),
+        ("NULL", "NULL_"),
+        ("typeof_unqual", "typeof_unqual_"),
     ],
 )
 def test_identifiers(name: str, wanted: str) -> None:
@@ -109,8 +118,8 @@ def test_identifiers(name: str, wanted: str) -> None:
 
 def test_entries_stand_in_for_no_function_of_c() -> None:
     assert entry_name("conv") == "conv"
-    assert [entry_name(name) for name in ("exp", "expf", "main", "free")] == [
-        "exp_program", "expf_program", "main_program", "free_program",
+    assert [entry_name(name) for name in ("exp", "expf", "main", "free", "pthread_join")] == [
+        "exp_program", "expf_program", "main_program", "free_program", "pthread_join_program",
     ]  # fmt: skip
     assert entry_name("exp", "my_exp") == "my_exp"
     assert member_name("A", {"A", "A_1"}) == "A_2"
@@ -124,11 +133,21 @@ ODD = """program double(`*/int`: f32[i=N], `class`: c64[i=N], threads: bool[i=N]
 }"""
 
 
-@pytest.mark.parametrize("program", [*sorted(p.name for p in EXAMPLES.glob("*.ein")), "odd"])
+# Everything that <stdint.h> defines may not be the name of anything.
+CLASHING = """program uint8_t(
+  int64_t: f32[i=N], INT8_MAX: f32[i=N], NULL: f32[i=N], int32_t: extent) -> (Z) {
+  Z[i] = int64_t[i] + INT8_MAX[i] + NULL[i] * int32_t
+}"""
+TEXTS = {"odd": ODD, "clashing": CLASHING}
+
+
+@pytest.mark.parametrize("program", [*sorted(p.name for p in EXAMPLES.glob("*.ein")), *TEXTS])
 def test_headers_are_c_and_cpp(program: str, tmp_path: Path) -> None:
-    text = el.compile(EXAMPLES / program) if program != "odd" else el.compile(ODD)
+    text = el.compile(TEXTS[program] if program in TEXTS else EXAMPLES / program)
     (tmp_path / "library.h").write_text(library(text).header, encoding="utf-8")
-    (tmp_path / "use.c").write_text('#include "library.h"\n#include "library.h"\nint x;\n')
+    (tmp_path / "use.c").write_text(
+        '#include <stddef.h>\n#include "library.h"\n#include "library.h"\nint x;\n'
+    )
     ran = 0
     for name, standards in (("gcc", ["c99", "c11"]), ("g++", ["c++11", "c++17"])):
         if shutil.which(name) is None:

@@ -96,6 +96,22 @@ def test_the_fastest_is_taken_and_kept(monkeypatch: pytest.MonkeyPatch, folder: 
     assert len(asked) == 1 and sorted(folder.iterdir()) == stored
 
 
+def test_a_second_contraction_is_measured_with_the_choice_for_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    choose(monkeypatch, 1)
+    tried: list[dict[str, object]] = []
+    monkeypatch.setattr(autotuning, "_prepared", lambda *given: tried.append(dict(given[-1])))
+    compile(
+        "program p(A: f32[i=96, j=400], B: f32[j=400, k=160], C: f32[k=160, l=96]) -> (D) {\n"
+        "  T[i, k] = A[i, j] * B[j, k]\n  D[i, l] = T[i, k] * C[k, l]\n}\n",
+        autotune=True,
+    )
+    first, second = (len({str(x[name]) for x in tried}) for name in ("T", "D"))
+    assert first > 1 and second > 1 and len(tried) == first + second
+    assert all(x["T"] == tried[1]["T"] for x in tried[first:])
+
+
 def test_a_gain_that_may_be_noise_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     choose(monkeypatch, 1)
     monkeypatch.setattr(autotuning, "fastest_runs", lambda runs: [1.0, *[0.98] * (len(runs) - 1)])

@@ -132,6 +132,18 @@ def test_memory_beyond_inputs_and_results_is_accounted_for() -> None:
     assert large.rows[-1][2] == "more than 64 MB: T"
 
 
+def test_each_thread_has_buffers_of_its_own() -> None:
+    def buffers(threads: int) -> tuple[float, str]:
+        with el.options(threads=threads):
+            row = table(chain(256), "memory beyond inputs and results").rows[1]
+        assert isinstance(row[1], Quantity)
+        return row[1].value, str(row[2])
+
+    (one, first), (two, second) = buffers(1), buffers(2)
+    assert (first, second) == ("buffers of 1 thread", "buffers of 2 threads")
+    assert two == 2 * one > 0
+
+
 def test_a_program_that_needs_nothing_says_nothing() -> None:
     text = "program p(A: f32[i=N]) -> (B) { B[i] = A[i] + 1.0 }"
     assert "memory beyond inputs and results" not in titles(compile(text))

@@ -80,6 +80,15 @@ def test_what_is_no_file_is_ignored(kind: str, folder: Path) -> None:
     assert machine_model() == MachineModel()
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs Linux")
+def test_what_is_no_file_is_closed_again(folder: Path) -> None:
+    file_of(folder).mkdir(parents=True)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        assert stored().fault == f"{file_of(folder)} is not read: Is a directory"
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_a_folder_that_cannot_be_written(folder: Path) -> None:
     folder.write_text("a file where the folder should be")
     with pytest.raises(EinloomError) as caught:

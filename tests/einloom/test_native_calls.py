@@ -137,10 +137,34 @@ def test_outputs_that_the_entry_leaves_to_python() -> None:
     beside = memory[:4]
     assert at_once("ij,jk->ik", a, memory[4:], out=beside) is beside
     np.testing.assert_array_equal(beside, expected)
+    memory[:4] = a  # beside it on the other side, where not a byte may be missing
+    assert at_once("ij,jk->ik", memory[:4], a, out=memory[4:]) is not MISSED
+    np.testing.assert_array_equal(memory[4:], expected)
     same_array = a.copy()
     assert at_once("ij,jk->ik", same_array, a, out=same_array) is MISSED
     with pytest.raises(el.EinloomError, match="out is read-only"):
         el.einsum("ij,jk->ik", a, a, out=frozen)
+
+
+def test_an_output_that_numpy_warns_of_is_left_to_python() -> None:
+    """What `broadcast_arrays` makes: a call by Python warns, one without would not."""
+    a = np.ones((1, 4))
+    plain = np.lib.stride_tricks.as_strided(np.empty(4), (1, 4), (0, 8))
+    warned, _ = np.broadcast_arrays(np.empty(4), np.empty((1, 4)))
+    assert warned.strides == plain.strides
+    learned("ij,ij->ij", a, a, out=plain)
+    assert at_once("ij,ij->ij", a, a, out=plain) is plain
+    assert at_once("ij,ij->ij", a, a, out=warned) is MISSED
+
+
+@pytest.mark.parametrize("options", [{"strict": True}, {"precision": "medium"}])
+def test_calls_under_options_are_not_written_down(options: dict[str, Any]) -> None:
+    """What is known has no part in options, so that a usual call would run another's kernels."""
+    a = np.ones((4, 4), np.float32)
+    with el.options(**options):
+        learned("ij,jk->ik", a, a)
+        assert at_once("ij,jk->ik", a, a) is MISSED
+    assert at_once("ij,jk->ik", a, a) is MISSED
 
 
 # ---- arguments of all kinds ---------------------------------------------------------------
@@ -218,6 +242,22 @@ def test_executables() -> None:
     for _ in range(RUNS):
         scalar = exe(x[0], x[0])
     assert same(known_results(exe, x[0], x[0]), scalar) and type(scalar) is np.ndarray
+
+
+def test_outputs_of_executables_that_python_writes() -> None:
+    """Kernels write contiguous results: all others are copies."""
+    a, b = np.arange(12.0).reshape(3, 4), np.arange(20.0).reshape(4, 5)
+    exe = el.compile("ij,jk->ik", a, b)
+    crooked = np.zeros(129, np.uint8)[1:121].view(np.float64).reshape(3, 5)
+    for out in (
+        np.empty((3, 5), order="F"), np.empty((6, 5))[::2], np.empty((3, 5))[:, ::-1], crooked,
+        np.empty((3, 5), np.complex128), np.empty((3, 5), ">f8"),
+    ):  # fmt: skip
+        for _ in range(RUNS + 2):
+            out[...] = 0
+            assert exe(a, b, out=out) is out
+            np.testing.assert_array_equal(out, a @ b)
+        assert known_results(exe, a, b, out=out) is MISSED
 
 
 def test_errors_of_executables_stay() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
 import sys
 import threading
 import tracemalloc
@@ -77,6 +78,35 @@ def test_references_and_memory() -> None:
     assert grown < 3000
     result = at_once(spec, a, a)
     assert sys.getrefcount(result) == 2
+
+
+SCRATCH = """
+import numpy as np
+import einloom as el
+from einloom.backends.cpu.entry.known import MISSED
+from einloom.calls.native import native_calls
+
+native_calls().load()
+exe = el.compile(
+    "program p(X: f64[i=I]) -> (Y) { T[i] = X[i] * 2.0; Y[i] = T[i] + 1.0 }", pipeline=()
+)
+for size in range(8, 2048, 8):
+    x = np.arange(float(size))
+    for _ in range(5):
+        exe(x)
+    found = native_calls().executable(exe._repeated.table, (x,), None)
+    assert found is MISSED or (found == 2 * x + 1).all()
+    known = found is not MISSED
+assert known, "no call has scratch memory"
+"""
+
+
+def test_scratch_memory_stays_inside_its_block() -> None:
+    """CPython's debugging allocator stops a process that wrote beside a block."""
+    environment = {**os.environ, "PYTHONMALLOC": "debug"}
+    command = [sys.executable, "-c", SCRATCH]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
 
 
 def test_cleared_plans_are_given_back() -> None:

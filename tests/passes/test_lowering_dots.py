@@ -306,3 +306,19 @@ def test_blockings_of_dots() -> None:
     assert (cut.lanes, cut.depth, cut.terms) == (16, 1536, 4)
     # the panels of a block have as many bytes as those of f32
     assert cut.depth * cut.block_columns <= 0.3 * MACHINE.second_cache
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_subnormal_factors_count_at_most_as_zero(strict: bool) -> None:
+    """What docs/einsum.md says of them: VDPBF16PS drops them, strict code never does."""
+    exe = el.compile(
+        "program p(A: bf16[i=I,k=K], B: bf16[k=K,j=J]) -> (Y) "
+        "{ Y[i,j] = f32(A[i,k]) * f32(B[k,j]) }",
+        strict=strict,
+    )
+    a, b = np.full((64, 64), 2.0**-130), np.full((64, 64), 2.0**100)
+    a[::2, ::2] = 2.0**-120
+    found = exe(a.astype(bfloat16), b.astype(bfloat16))
+    dropped = np.where(a < 2.0**-126, 0.0, a) @ b
+    assert ((dropped <= found) & (found <= a @ b)).all()
+    assert not strict or (found == a @ b).all()

@@ -54,6 +54,24 @@ def test_everything_together() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Z[a] = sum[k] X[a, k]\n  R[a] = max(Z[a], 0.0)",
+        "Z[a] = 0.0 where a < 3\n  Y[a] = 0.0 where a < 3\n  R[a] = Y[a]",
+    ],
+)
+def test_tensors_of_one_value_are_not_made_copies_of_one_another(text: str) -> None:
+    """A read of the copy is the value again, and the copy would be made again, without end."""
+    module = parse(f"program p(X: f64[a=3, k=0]) -> (R, Z) {{\n  {text}\n}}\n")
+    context = Context()
+    after = Simplify(max_firings=40).run(module, context)
+    verify(after)
+    assert not any("stopped" in note.text for note in context.notes)
+    values = sorted(line.replace("f64(0.0)", "0.0") for line in body(after))
+    assert values == ["R[a] = 0.0 where a < 3", "Z[a] = 0.0 where a < 3"]
+
+
 def test_the_docstring_tells_the_truth() -> None:
     text = """program p(A: f64[i=2], D: f64[i=2]) -> (C) {
       B[i] = A[i] * 1.0 + 0.0

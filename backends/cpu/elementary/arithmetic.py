@@ -10,7 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from einloom.backends.cpu.builder import FunctionBuilder, bits_of, element_of, with_element
+from einloom.backends.cpu.builder import (
+    FunctionBuilder,
+    bits_of,
+    element_of,
+    mangled,
+    with_element,
+)
 from einloom.backends.cpu.target import Target
 from einloom.backends.cpu.values import number
 
@@ -24,6 +30,11 @@ def has_fused_multiply(target: Target) -> bool:
     if target.architecture == "x86_64":
         return "fma" in target.features
     return target.architecture == "aarch64"
+
+
+def has_scaling(target: Target) -> bool:
+    """Whether `x * 2^n`, for any n and rounded once, is an instruction for vectors of any width."""
+    return target.architecture == "x86_64" and {"avx512f", "avx512vl"} <= target.features
 
 
 class Arithmetic:
@@ -41,7 +52,8 @@ class Arithmetic:
         self.truth = with_element(machine_type, "i1")
         self.mantissa_bits = _MANTISSA_BITS[element_of(machine_type)]
         self.bias = (1 << (self.bits - self.mantissa_bits - 2)) - 1
-        self._fused = has_fused_multiply(builder.module.target)
+        self.fused = has_fused_multiply(builder.module.target)
+        self._scales = has_scaling(builder.module.target)
 
     # ---- floats ---------------------------------------------------------------------------
 
@@ -75,7 +87,7 @@ class Arithmetic:
 
     def multiply_add(self, a: str, b: str, c: str) -> str:
         """a * b + c, rounded once where the target can, twice elsewhere."""
-        if self._fused:
+        if self.fused:
             return self.builder.intrinsic("llvm.fma", self.type, a, b, c)
         return self.add(self.multiply(a, b), c)
 
@@ -159,11 +171,20 @@ class Arithmetic:
     def scaled(self, x: str, exponent: str) -> str:
         """x * 2^exponent for x near 1, rounded once: the result may be subnormal or infinite.
 
-        Two factors are needed, as 2^exponent itself may be neither.
+        Where that is no instruction two factors are needed, as 2^exponent itself may be neither.
         """
+        if self._scales:
+            return self._with_exponent(x, exponent)
         half = self.on_bits("ashr", exponent, 1)
         rest = self.on_bits("sub", exponent, half)
         return self.multiply(self.multiply(x, self.power_of_two(half)), self.power_of_two(rest))
+
+    def _with_exponent(self, x: str, exponent: str) -> str:
+        narrow = with_element(self.type, "i32")
+        power = self.builder.convert("trunc", self.integer, exponent, narrow)
+        name = f"llvm.ldexp.{mangled(self.type)}.{mangled(narrow)}"
+        self.builder.module.declare(name, self.type, [self.type, narrow], "")
+        return self.builder.value(f"call {self.type} @{name}({self.type} {x}, {narrow} {power})")
 
     def separated(self, x: str) -> tuple[str, str]:
         """Exponent and mantissa of a positive normal number: the exponent is a float, the

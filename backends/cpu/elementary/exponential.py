@@ -63,8 +63,23 @@ def beyond_one(a: Arithmetic, high: str, rest: str) -> str:
 
 def exp(a: Arithmetic, x: str) -> str:
     limits = range_of(a)
-    high, rest, exponent = reduced(a, a.at_least(a.at_most(x, limits.highest), limits.lowest))
+    clamped = a.at_least(a.at_most(x, limits.highest), limits.lowest)
+    if a.fused:
+        return a.scaled(*fused_exp(a, clamped))
+    high, rest, exponent = reduced(a, clamped)
     return a.scaled(beyond_one(a, high, rest), exponent)
+
+
+def fused_exp(a: Arithmetic, x: str) -> tuple[str, str]:
+    """exp(r) within nine tenths of a unit in the last place, and n, for x = n ln 2 + r.
+
+    With one rounding in each step of Horner's scheme no sum needs to be made good.
+    """
+    limits = range_of(a)
+    count, exponent = a.nearest(x, 1 / math.log(2))
+    high = a.multiply_add(count, a.number(-limits.log2_high), x)
+    r = a.multiply_add(count, a.number(-limits.log2_low), high)
+    return a.polynomial(r, (1.0, 1.0, *limits.tail)), exponent
 
 
 def plain_exp(a: Arithmetic, x: str) -> str:

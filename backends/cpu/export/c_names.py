@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
 from einloom.ir.errors import UnsupportedError
@@ -11,14 +12,22 @@ KEYWORDS = frozenset(
     """
     alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t
     char8_t class co_await co_return co_yield compl concept const const_cast consteval constexpr
-    constinit continue decltype default delete do double dynamic_cast else enum explicit export
-    extern false float for friend goto if inline int linux long mutable namespace new noexcept not
-    not_eq nullptr operator or or_eq private protected public register reinterpret_cast requires
-    restrict return short signed sizeof static static_assert static_cast struct switch template
-    this thread_local throw true try typedef typeid typename typeof union unix unsigned using
-    virtual void volatile wchar_t while xor xor_eq
+    constinit continue contract_assert decltype default delete do double dynamic_cast else enum
+    explicit export extern false float for friend goto if inline int linux long mutable namespace
+    new noexcept not not_eq nullptr operator or or_eq private protected public register
+    reinterpret_cast requires restrict return short signed sizeof static static_assert static_cast
+    struct switch template this thread_local throw true try typedef typeid typename typeof
+    typeof_unqual union unix unsigned using virtual void volatile wchar_t while xor xor_eq
     """.split()  # noqa: SIM905
 )
+
+_DEFINED = re.compile(
+    r"u?int(_(least|fast))?(8|16|32|64)_t|u?int(ptr|max)_t|(size|ptrdiff|max_align|nullptr)_t"
+    r"|U?INT(_(LEAST|FAST))?(8|16|32|64)_(MIN|MAX|C|WIDTH)|U?INT(PTR|MAX)_(MIN|MAX|C|WIDTH)"
+    r"|(SIZE|PTRDIFF|SIG_ATOMIC|WCHAR|WINT)_(MIN|MAX|WIDTH)"
+    r"|NULL|EOF|offsetof|errno|stdin|stdout|stderr"
+)
+"""Types and macros of <stdint.h>, which every header includes, and what programs mostly include."""
 
 _MATHEMATICAL = """
     acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh erf erfc exp exp2 expm1 fabs
@@ -34,7 +43,8 @@ LIBRARY_NAMES = frozenset(
     abort abs accept access alarm atexit atof atoi atol bind bsearch calloc chdir clock close
     connect div dup environ errno exit fclose fopen fork fprintf fputs fread free fwrite getc getenv
     getpid index isalpha isdigit isspace kill labs link listen llabs longjmp main malloc memchr
-    memcmp memcpy memmove memset open pause perror pipe printf putc puts qsort raise rand read
+    memcmp memcpy memmove memset open pause perror pipe printf pthread_create pthread_join putc
+    puts qsort raise rand read
     realloc recv remove rename rewind rindex scanf select send signal sleep snprintf socket sprintf
     srand stat stderr stdin stdout strcat strchr strcmp strcpy strlen strncmp strncpy strstr strtol
     sync system time times tolower toupper truncate unlink wait write
@@ -50,7 +60,7 @@ def c_identifier(name: str) -> str:
     if not text or not text[0].isalpha():
         text = f"x{text}"
     text = text.replace("__", "_")
-    return f"{text}_" if text in KEYWORDS else text
+    return f"{text}_" if text in KEYWORDS or _DEFINED.fullmatch(text) else text
 
 
 def entry_name(program: str, wanted: str | None = None) -> str:

@@ -145,7 +145,7 @@ joined:
   br i1 %again, label %join, label %finish
 finish:
   call void @free(ptr %records)
-  ret i32 %result
+  ret i32 %result.next
 }}"""
 """`i32 @einloom.launch(kernel, bases, parameters, slices, work, threads, fault)`.
 
