@@ -144,6 +144,9 @@ class Executable:
         known = _calls.executable(self._repeated.table, arrays, out)
         if known is not MISSED:
             return known
+        shared = self._repeated.recall(arrays, out)
+        if shared is not MISSED:
+            return shared
         names = list(self.inputs)
         if len(arrays) != len(names):
             raise ShapeError(

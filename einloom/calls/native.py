@@ -23,6 +23,7 @@ from einloom.backends.cpu.entry.known import (
 )
 from einloom.cache import disk_cache, plan_cache
 from einloom.calls.plan import KernelPlan, Plan
+from einloom.calls.shared import SharedCall, Signature, signature_of
 from einloom.ir.errors import EinloomError
 from einloom.ir.types import Scalar
 from einloom.options import CURRENT, DEFAULT, current
@@ -176,30 +177,42 @@ class RepeatedCalls:
 
     def __init__(self) -> None:
         self.table = new_table(SLOTS)
-        self._seen: dict[Any, int | Known | None] = {}
+        self._seen: dict[Signature, int | Known | None] = {}
+        self._shared: dict[Signature, SharedCall] = {}
+
+    def recall(self, arrays: Sequence[Any], out: Any) -> Any:
+        """The results of a call that threads share, or `MISSED`."""
+        if not self._shared:
+            return MISSED
+        signature = signature_of(arrays, out)
+        call = None if signature is None else self._shared.get(signature)
+        return MISSED if call is None else call.run(arrays, out)
 
     def ran(self, executable: Executable, arrays: Sequence[Any], out: Any) -> None:
-        """Count a run through Python; after enough of them, later ones go without it."""
-        given = arrays if out is None else (*arrays, out)
-        if not all(type(array) is np.ndarray for array in given):
+        """Count a run through Python; after enough of them, later ones go without most of it."""
+        signature = signature_of(arrays, out)
+        if signature is None:
             return
-        signature = tuple((a.dtype, a.shape, a.strides) for a in given), out is None
         if len(self._seen) > MOST_SIGNATURES:
             self._seen.clear()
+            self._shared.clear()
         seen = self._seen.get(signature, 0)
         if isinstance(seen, int):
             self._seen[signature] = seen + 1
             if seen + 1 < RUNS or not _native.wanted():
                 return
-            seen = self._seen[signature] = known_of_executable(executable, arrays, out)
+            found = repeated_call(executable, arrays, out)
+            if isinstance(found, SharedCall):
+                self._shared[signature] = found
+            seen = self._seen[signature] = None if isinstance(found, SharedCall) else found
         if seen is not None:
             insert(self.table, seen)
 
 
-def known_of_executable(
+def repeated_call(
     executable: Executable, arrays: Sequence[Array], out: Array | None
-) -> Known | None:
-    """A call of an executable as a known call; None where Python has to take part."""
+) -> Known | SharedCall | None:
+    """What is kept of a call of an executable; None where each has to be checked whole."""
     module = executable.module
     for item, array in zip(module.inputs, arrays, strict=True):
         if item.type is None or not isinstance(item.type.dtype, Scalar):
@@ -211,12 +224,23 @@ def known_of_executable(
         return None  # an array was converted
     prepared = executable.prepared(tensors, symbols)
     returned = [Returned(name) for name in module.outputs]
-    if not can_be_known(prepared, returned, out is not None):
+    shared = any(call.is_wide for call in prepared.calls)
+    if not shared and not can_be_known(prepared, returned, out is not None):
+        return None
+    stored = {storage.name for storage in prepared.storages}
+    names = set(module.outputs)
+    apart = len(names) == len(module.outputs) and names <= stored
+    if shared and (prepared.kernels.can_fault or not apart):
         return None
     if out is not None:
+        if len(module.outputs) != 1:
+            return None
         (result,) = (s for s in prepared.storages if s.name == module.outputs[0])
-        if out.dtype != result.dtype or not (out.flags.c_contiguous and out.flags.aligned):
+        fits = out.dtype == result.dtype and out.shape == result.shape
+        if not (fits and out.flags.c_contiguous and out.flags.aligned):
             return None
     constants = [tensors[name] for name in prepared.inputs[len(arrays) :]]
+    if shared:
+        return SharedCall(prepared, module.outputs, constants)
     masks = [array.dtype.alignment - 1 for array in arrays]
     return known_call(None, arrays, masks, prepared, returned, out=out, constants=constants)

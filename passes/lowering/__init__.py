@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from einloom.ir import extents as ext
 from einloom.ir.errors import UnsupportedError
-from einloom.ir.expressions import Expression, Literal
+from einloom.ir.expressions import Apply, Expression, Literal
 from einloom.ir.infer import infer
 from einloom.ir.loops import For, Launch, LoopFunction, LoopProgram, LoopStatement, Storage
 from einloom.ir.node import postorder
@@ -29,6 +29,10 @@ from einloom.passes.lowering.spine import Refusal, spine_of
 if TYPE_CHECKING:
     from einloom.passes.lowering.products.blocking import Cut
     from einloom.passes.lowering.products.epilogues import Segment
+
+
+TILED_SPEED = 16
+"""How many operations of a packed contraction take the time of one elsewhere."""
 
 
 def lower(
@@ -71,7 +75,7 @@ class _Program:
                 builder = self.builder(statement.targets[0].name)
                 typing = self.context.inference.einsums[statement]
                 nest = Nest(builder, statement, typing, Place({}, {}))
-                self.add(builder, nest.build(), work_of(statement, self.context))
+                self.add(builder, nest.build(), self.work(statement))
             case Scan():
                 builder = self.builder(statement.initial[0].targets[0].name)
                 body = lower_scan(builder, statement, Place({}, {}))
@@ -86,6 +90,14 @@ class _Program:
                 )
             case Constant():
                 pass
+
+    def work(self, statement: Einsum) -> Expression:
+        """What decides whether threads pay, in scalar operations of loops that are not tiled."""
+        whole = work_of(statement, self.context)
+        if isinstance(self.context.blockings.get(statement.targets[0].name), Blocking):
+            whole = apply("add", whole, Literal(TILED_SPEED - 1))
+            return ext.simplify(Apply("floordiv", (whole, Literal(TILED_SPEED))))
+        return whole
 
     def is_in_parts(self, statement: Einsum) -> bool:
         return isinstance(self.context.blockings.get(statement.targets[0].name), Parts)
@@ -138,7 +150,7 @@ class _Program:
         assert product is not None and isinstance(blocking, Blocking)
         self.local.update(set(segment.tensors) - set(needed))
         body = product_loops(nest, product, blocking, needed)
-        self.add(builder, body, work_of(first, self.context))
+        self.add(builder, body, self.work(first))
 
     def shared(self, name: str, einsums: Sequence[Einsum], outputs: Sequence[str]) -> None:
         """Statements in common outer loops where they have some, else one after another."""
@@ -200,8 +212,6 @@ def identifier(name: str) -> str:
 
 def work_of(statement: Einsum, context: ProgramContext) -> Expression:
     """Scalar operations of a statement: its iteration space times the cost of its body."""
-    from einloom.ir.expressions import Apply
-
     applied = [p.op for p in postorder(statement.body) if isinstance(p, Apply)]
     cost = sum(OPS[op].cost if op in OPS else 10.0 for op in applied) + 1
     extents = context.inference.einsums[statement].extents.values()

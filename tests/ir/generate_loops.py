@@ -49,8 +49,8 @@ from tests.ir.samples import AWKWARD_NAMES, FLOATS
 
 LOOP_NAMES = (
     "in", "carry", "step", "slices", "work", "across", "splat", "dot", "search", "hash", "lookup",
-    "for", "while", "let", "transpose", "stream", "alloc", "check", "append", "atomic", "mma", "pack",
-    "yield", "else", "storage", "launch", "fault", "stack", "strict", "unaligned", "out",
+    "for", "while", "let", "transpose", "stream", "alloc", "check", "append", "atomic", "mma",
+    "pack", "yield", "else", "storage", "launch", "fault", "stack", "strict", "unaligned", "out",
     "inout", "vector", "parallel", "block", "panel", "f32x16", "x8", "T.0", "S.steps", "ceil",
     "ceildiv", "exp", "insert", "workspace",
 )  # fmt: skip
