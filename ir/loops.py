@@ -182,6 +182,16 @@ class Stream(LoopStatement):
 
 
 @node
+class Prefetch(LoopStatement):
+    """`prefetch A[i, j]` or `prefetch A[i, j] out`: the line of an element will soon be read, or
+    written. The element must exist; nothing else changes."""
+
+    buffer: str
+    indices: tuple[Expression, ...]
+    role: str = "in"
+
+
+@node
 class Allocate(LoopStatement):
     """`alloc W: f32[n, m] workspace`: a dense, uninitialised, C-ordered buffer that lives to
     the end of the enclosing block. `stack` needs constant extents; `growable` is sparse only."""

@@ -127,6 +127,16 @@ def store(
         builder.line(text + aliases.get(buffer.name, ""))
 
 
+def prefetch(
+    builder: FunctionBuilder, buffer: BufferHandle, indices: Sequence[Value], to_write: bool
+) -> None:
+    """Ask for the line of an element, near the core and for long."""
+    arguments = ["ptr", "i32", "i32", "i32"]
+    builder.module.declare("llvm.prefetch.p0", "void", arguments, "")
+    place = f"ptr {address(builder, buffer, indices)}"
+    builder.line(f"call void @llvm.prefetch.p0({place}, i32 {int(to_write)}, i32 3, i32 1)")
+
+
 def _stored_type(buffer: BufferHandle, lanes: int) -> str:
     """The type of one part in memory, side by side for several lanes."""
     if lanes == 1:

@@ -10,7 +10,7 @@ from einloom.backends.cpu.emit_arithmetic import Flags
 from einloom.backends.cpu.emit_carried import CarriedValues
 from einloom.backends.cpu.emit_cast import convert, settled, truth
 from einloom.backends.cpu.emit_expression import Memo, Scope, evaluate, evaluate_index
-from einloom.backends.cpu.emit_memory import address, store
+from einloom.backends.cpu.emit_memory import address, prefetch, store
 from einloom.backends.cpu.emit_transpose import transposed
 from einloom.backends.cpu.emit_workspace import Workspaces
 from einloom.backends.cpu.library import entry_symbol
@@ -26,6 +26,7 @@ from einloom.ir.loops import (
     Let,
     LoopFunction,
     LoopStatement,
+    Prefetch,
     Store,
     Stream,
     Transpose,
@@ -99,6 +100,11 @@ class StatementEmitter:
                     self._transpose(statement)
                 case Store():
                     self._store(statement)
+                case Prefetch():
+                    memo = Memo()
+                    indices = [evaluate_index(i, self.scope, memo) for i in statement.indices]
+                    buffer = self.scope.buffer(statement.buffer)
+                    prefetch(self.builder, buffer, indices, statement.role == "out")
                 case Stream():
                     self._stream(statement)
                 case Allocate():

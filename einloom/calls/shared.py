@@ -49,7 +49,7 @@ class SharedCall:
         from einloom.backends.cpu.threads import shared_pool
         from einloom.kernels import threads_to_use
 
-        if not all([array.flags.aligned for array in arrays]):
+        if not all(array.flags.aligned for array in arrays):
             return MISSED
         storages: list[Array] = []
         for number, storage in enumerate(self._prepared.storages):
@@ -57,7 +57,7 @@ class SharedCall:
                 storages.append(np.empty(storage.shape, storage.dtype))
                 continue
             fits = out.flags.writeable and out.flags.aligned
-            if not fits or any([np.may_share_memory(out, array) for array in arrays]):
+            if not fits or any(np.may_share_memory(out, array) for array in arrays):
                 return MISSED
             storages.append(out)
         pool = shared_pool()

@@ -24,6 +24,7 @@ from einloom.ir.loops import (
     LoopProgram,
     LoopStatement,
     PackPanel,
+    Prefetch,
     Storage,
     Store,
     Stream,
@@ -206,6 +207,13 @@ class LoopBuilder(ValueBuilder):
     def stream(self, children: list[Any]) -> Stream:
         word, name, indices, source, count = children
         return Stream(name.text, indices, source, count, location=self.span(word, name))
+
+    def prefetch(self, children: list[Any]) -> Prefetch:
+        word, name, indices, *role = children
+        if role:
+            self.expect(role[0], "out", f"prefetch {name.text}[i] out")
+        found = "out" if role else "in"
+        return Prefetch(name.text, indices, found, location=self.span(word, name))
 
     def allocate(self, children: list[Any]) -> Allocate:
         word, name, dtype, extents, storage = children

@@ -10,8 +10,8 @@ from einloom.ir.text.spelling import LOOP_RESERVED
 
 TOP_WORDS = ("kernel", "storage", "launch", "fault")
 STATEMENT_WORDS = (
-    "for", "while", "let", "transpose", "stream", "alloc", "check", "call", "append", "hash",
-    "atomic", "mma", "pack", "yield",
+    "for", "while", "let", "transpose", "stream", "prefetch", "alloc", "check", "call",
+    "append", "hash", "atomic", "mma", "pack", "yield",
 )  # fmt: skip
 
 _OPERATION = "name the operation that combines, as in A[key] add= value"

@@ -28,6 +28,7 @@ from einloom.ir.loops import (
     LoopProgram,
     LoopStatement,
     PackPanel,
+    Prefetch,
     Search,
     Splat,
     Storage,
@@ -269,6 +270,9 @@ class LoopPrinter:
             case Stream():
                 source, count = self.value(statement.source), self.value(statement.count)
                 return f"stream {self.cell(statement)} = {source}, {count}"
+            case Prefetch():
+                role = " out" if statement.role == "out" else ""
+                return f"prefetch {self.cell(statement)}{role}"
             case AtomicAdd():
                 return f"atomic {self.cell(statement)} += {self.value(statement.value)}"
             case Allocate():
@@ -285,7 +289,7 @@ class LoopPrinter:
                 return f"call kernel {self.spell(statement.kernel)}({buffers}{scalars})"
         return self.sparse_or_tile(statement)
 
-    def cell(self, statement: Store | Stream | AtomicAdd) -> str:
+    def cell(self, statement: Store | Stream | Prefetch | AtomicAdd) -> str:
         return f"{self.spell(statement.buffer)}[{self.places(statement.indices)}]"
 
     def sparse_or_tile(self, statement: LoopStatement) -> str:

@@ -22,6 +22,7 @@ from einloom.ir.loops import (
     LoopProgram,
     LoopStatement,
     PackPanel,
+    Prefetch,
     Store,
     Stream,
     TileMultiply,
@@ -234,6 +235,13 @@ class _Function:
                 self.value(statement.value, statement)
             case Stream():
                 self.stream(statement)
+            case Prefetch():
+                count = len(statement.indices)
+                check_buffer(
+                    statement.buffer, count, self.scope, statement, self.function, self.found
+                )
+                for index in statement.indices:
+                    self.integer(index, f"an index of {statement.buffer}", statement)
             case AtomicAdd():
                 self.write(statement.buffer, statement.indices, statement)
                 self.value(statement.value, statement)

@@ -1,4 +1,4 @@
-"""Repeated calls of executables whose kernels threads share: found by signature, checked as ever."""
+"""Repeated calls of executables whose kernels threads share: found by their signatures."""
 
 from __future__ import annotations
 

@@ -34,6 +34,7 @@ from einloom.ir.loops import (
     LoopProgram,
     LoopStatement,
     PackPanel,
+    Prefetch,
     Search,
     Splat,
     Storage,
@@ -49,8 +50,9 @@ from tests.ir.samples import AWKWARD_NAMES, FLOATS
 
 LOOP_NAMES = (
     "in", "carry", "step", "slices", "work", "across", "splat", "dot", "search", "hash", "lookup",
-    "for", "while", "let", "transpose", "stream", "alloc", "check", "append", "atomic", "mma",
-    "pack", "yield", "else", "storage", "launch", "fault", "stack", "strict", "unaligned", "out",
+    "for", "while", "let", "transpose", "stream", "prefetch", "alloc", "check", "append",
+    "atomic", "mma", "pack", "yield", "else", "storage", "launch", "fault", "stack", "strict",
+    "unaligned", "out",
     "inout", "vector", "parallel", "block", "panel", "f32x16", "x8", "T.0", "S.steps", "ceil",
     "ceildiv", "exp", "insert", "workspace",
 )  # fmt: skip
@@ -272,7 +274,7 @@ class Generator:
             return rng.choice((self.for_, self.while_, self.if_))(depth - 1)
         written = self.readable(f32, f64, written=True)
         made: LoopStatement
-        match rng.randrange(13):
+        match rng.randrange(14):
             case 0 | 1:
                 kind, value = self.any_value()
                 made = Let(self.name("v"), value)
@@ -308,6 +310,9 @@ class Generator:
                 values = tuple(Cast(Vector(f32, LANES), value) for value in floats)
                 made = Transpose(tuple(self.name("t") for _ in values), values)
                 self.define(made.names, ["vector"] * LANES)
+            case 12:
+                buffer = rng.choice(written)
+                made = Prefetch(buffer, self.indices(buffer, 2), rng.choice(("in", "out")))
             case 11:
                 buffer = rng.choice(written)
                 dtype = self.buffers[buffer][0]

@@ -35,6 +35,7 @@ from einloom.ir.loops import (
     LoopProgram,
     LoopStatement,
     PackPanel,
+    Prefetch,
     Search,
     Splat,
     Storage,
@@ -100,7 +101,7 @@ def test_generated_programs_round_trip() -> None:
     parts = [part for program in programs for part in postorder(program)]
     classes = [value for value in vars(loops).values() if isinstance(value, type)]
     nodes = {x for x in classes if issubclass(x, Node) and x.__module__ == loops.__name__}
-    assert len(nodes) == 30
+    assert len(nodes) == 31
     assert nodes - {type(part) for part in parts} == {LoopStatement}  # the base class
     assert {part.kind for part in parts if isinstance(part, For)} == {
         "serial", "parallel", "vector", "unroll",
@@ -167,6 +168,9 @@ STATEMENTS: list[tuple[LoopStatement, str]] = [
         "stream A[i, j + 1] = B[j], N + 1",
     ),
     (Store("stream", (ROW,), HALF), "stream[i] = 0.5"),
+    (Prefetch("A", (ROW, COLUMN)), "prefetch A[i, j]"),
+    (Prefetch("A", (ROW, op("add", COLUMN, ONE)), "out"), "prefetch A[i, j + 1] out"),
+    (Store("prefetch", (ROW,), HALF), "prefetch[i] = 0.5"),
     (Store("A", (), HALF), "A[] = 0.5"),
     (Store("A", (op("add", op("mul", ROW, Literal(4)), ONE), COLUMN), HALF), "A[i*4 + 1, j] = 0.5"),
     (Store("A", (op("ceildiv", ROW, Literal(4)),), HALF), "A[ceildiv(i, 4)] = 0.5"),

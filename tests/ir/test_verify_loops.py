@@ -26,6 +26,7 @@ from einloom.ir.loops import (
     LoopFunction,
     LoopProgram,
     LoopStatement,
+    Prefetch,
     Splat,
     Storage,
     Store,
@@ -132,6 +133,11 @@ FAULTS: dict[str, tuple[LoopFunction, list[str]]] = {
         serial(Transpose(("t", "t"), (LANES, LANES))),
         ["t is defined twice in k"],
     ),
+    "a prefetch with too few indices": (
+        serial(Prefetch("A", (ZERO,))),
+        ["buffer A has 2 dimensions, it is given 1 index"],
+    ),
+    "a prefetch of nothing": (serial(Prefetch("Q", (ZERO,))), ["there is no buffer Q here"]),
     "a stream of vectors": (
         serial(Stream("B", (ZERO,), Load("A", (INDEX, ZERO), 4), N)),
         ["a stream starts at one element, not at 4"],

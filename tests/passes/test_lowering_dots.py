@@ -303,7 +303,7 @@ def test_blockings_of_dots() -> None:
     )
     cut = blockings_of(module, {}, {"I": 960, "J": 960, "K": 4000}, MACHINE)["Y"]
     assert isinstance(cut, Blocking)
-    assert (cut.lanes, cut.depth, cut.terms) == (16, 1536, 4)
+    assert (cut.lanes, cut.depth, cut.terms) == (16, 2048, 4)
     # the panels of a block have as many bytes as those of f32
     assert cut.depth * cut.block_columns <= 0.3 * MACHINE.second_cache
 

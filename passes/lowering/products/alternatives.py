@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from einloom.passes.lowering.products.blocking import DEPTH, Blocking
 
-DEPTHS = (256, DEPTH, 512)
+DEPTHS = (256, 384, DEPTH)
 """Terms of a block that are worth trying where there are that many."""
 VECTORS = (2, 3)
 

@@ -7,10 +7,12 @@ from einloom.ir.record import record
 
 WIDE_REGISTERS = 32
 """A processor with this many vector registers holds tiles of eight rows and three vectors."""
-DEPTH = 384
+DEPTH = 512
 """Terms of a block: enough for the traffic of the result to be small beside the arithmetic."""
 SHALLOW = (16, 64)
 """Depths for products of few terms, whose blocks then have more columns."""
+PANELS_SHARE = 0.3
+"""Of the second cache, what the panels of a block may take."""
 MOST_COLUMNS = 1024
 """Columns of a block: what is computed on its cells afterwards finds them in a cache."""
 MANY_COLUMNS = 4096
@@ -23,7 +25,8 @@ MOST_ROWS, ROW_STEP = 512, 64
 class Blocking:
     """How a product of M rows, N columns and K terms is cut.
 
-    A register tile has `rows` rows of `vectors` vectors of `lanes` columns. A block of terms has
+    A register tile has `rows` rows of `vectors` vectors of `lanes` columns, fewer vectors in a
+    last panel whose columns those hold. A block of terms has
     `depth` of them. A block of the result, the unit of parallel work, has at most `block_rows`
     rows, and `block_columns` columns whose packed terms fit the second cache. `terms`: how many
     of them one dot instruction multiplies, for which panels keep as many side by side.
@@ -100,10 +103,10 @@ def blocking_for(
     lanes = machine.lanes(element)
     tallest = 8 if machine.vector_registers >= WIDE_REGISTERS else 4
     height = next(h for h in (2, 4, 8) if h >= min(rows, tallest))
-    vectors = _vectors(columns, lanes)
+    vectors = _vectors(columns, lanes) if together == 1 else _whole_vectors(columns, lanes)
     width = vectors * lanes
     depth = next((d for d in SHALLOW if terms <= d * together), DEPTH)
-    fitting = int(0.3 * machine.second_cache) // (depth * element * width)
+    fitting = int(PANELS_SHARE * machine.second_cache) // (depth * element * width)
     fitting = min(fitting, MOST_COLUMNS // width)
     thin = rows <= height and together == 1
     wide = max(1, fitting) * width
@@ -126,10 +129,11 @@ def unfit(machine: Machine, element: int, rows: int, columns: int, terms: int) -
 
 
 def _vectors(columns: int, lanes: int) -> int:
-    """Three vectors reuse a row most; two where three would compute a tenth more for nothing."""
-    wide, narrow = (_padded(columns, vectors * lanes) for vectors in (3, 2))
+    """Three vectors reuse a row most; two where so few columns would leave most of them over."""
+    return 3 if columns >= 2 * 3 * lanes or 2 * lanes < columns <= 3 * lanes else 2
+
+
+def _whole_vectors(columns: int, lanes: int) -> int:
+    """The same where all tiles have one width: two if three would compute a tenth more in vain."""
+    wide, narrow = (-(-columns // (v * lanes)) * v for v in (3, 2))
     return 3 if wide <= 1.1 * narrow else 2
-
-
-def _padded(count: int, step: int) -> int:
-    return -(-count // step) * step

@@ -51,7 +51,8 @@ class Decision:
         if not isinstance(self.cut, Blocking) or self.shape is None:
             return 0.0
         rows, columns, _ = self.shape
-        return _filled(rows, self.cut.rows) * _filled(columns, self.cut.columns)
+        step = self.cut.lanes if self.cut.terms == 1 else self.cut.columns
+        return _filled(rows, self.cut.rows) * _filled(columns, step)
 
 
 def decisions_of(

@@ -112,13 +112,14 @@ def pack(
     width: int,
     lanes: int,
 ) -> LoopStatement:
-    """Panels `name[panel, term, cell]` of `width` cells; a last panel repeats the last cell.
+    """Panels `name[panel, term, cell]` of `width` cells; a last panel repeats the last cell, or
+    leaves what does not exist as it was where cells lie side by side.
 
     `lanes`: of the vectors that a factor goes through whose terms lie side by side.
     """
     panel, start = nest.builder.fresh("panel"), nest.builder.fresh("start")
 
-    def copied(position: Position, cells_inside: bool) -> LoopStatement:
+    def copied(position: Position, cells_inside: bool, cells: Expression) -> LoopStatement:
         """Loops over the cells of a panel and over the terms, which copy one element."""
         cell, term = nest.builder.fresh("cell"), nest.builder.fresh("term")
         out: list[LoopStatement] = []
@@ -127,17 +128,21 @@ def pack(
         variables = {**batch, **here, **terms.at(nest, Local(term), out)}
         (value,) = lower_value(nest.builder, factor.value, nest.inner_place(variables), out)
         out.append(Store(name, (Local(panel), Local(term), Local(cell)), Cast(factor.dtype, value)))
-        loops = [(cell, Literal(width)), (term, terms.count)]
+        loops = [(cell, cells), (term, terms.count)]
         (inner, count), (outer, total) = loops if cells_inside else loops[::-1]
         return For(outer, Literal(0), total, (For(inner, Literal(0), count, tuple(out), "vector"),))
 
     body: list[LoopStatement] = [Let(start, Apply("mul", (Local(panel), Literal(width))))]
-    one_by_one = copied(side.cell, cells_inside=False)
     if is_in_order(nest, factor):
         whole = Apply("le", (apply("add", Local(start), Literal(width)), side.count))
-        in_order = copied(lambda offset: apply("add", side.first, offset), cells_inside=True)
-        body.append(If(whole, (in_order,), (one_by_one,)))
+        rest = Apply("sub", (side.count, Local(start)))
+        full, partial = (
+            copied(lambda offset: apply("add", side.first, offset), True, cells)
+            for cells in (Literal(width), rest)
+        )
+        body.append(If(whole, (full,), (partial,)))
     else:
+        one_by_one = copied(side.cell, False, Literal(width))
         copy = copy_of(factor.value, nest.builder.context)
         square = min(lanes & -lanes, width & -width, MOST_LANES)
         side_by_side = len(terms.runs) == 1 and is_unit(nest, factor.value, terms.runs[0][-1])

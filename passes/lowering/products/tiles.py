@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from einloom.ir.expressions import Apply, Cast, Expression, Literal, Local
-from einloom.ir.loops import Carried, For, If, Let, Load, LoopStatement, Splat, Store, Vector
+from einloom.ir.loops import (
+    Carried,
+    For,
+    If,
+    Let,
+    Load,
+    LoopStatement,
+    Prefetch,
+    Splat,
+    Store,
+    Vector,
+)
 from einloom.ir.ops import MONOIDS, apply
 from einloom.passes.lowering.folds import Fold
 from einloom.passes.lowering.products.blocking import Blocking
@@ -21,6 +32,10 @@ if TYPE_CHECKING:
 
 Site = Callable[[int, int, list[LoopStatement]], tuple[str, tuple[Expression, ...]]]
 """Where the vector of some row and number goes: a buffer and indices into it."""
+
+
+ASKED_ROWS = 128
+"""Rows of a block that are asked for before its first tile; later ones are when they come."""
 
 
 @dataclass
@@ -53,9 +68,19 @@ class RegisterTiles:
         panel, column = self.nest.builder.fresh("panel"), self.nest.builder.fresh("column")
         width = Literal(self.blocking.columns)
         body: list[LoopStatement] = [Let(column, Apply("mul", (Local(panel), width)))]
-        body.extend(self.down(Local(panel), Local(column)))
+        body.extend(self.across(Local(panel), Local(column)))
         panels = Apply("ceildiv", (self.columns.count, width))
-        return [For(panel, Literal(0), panels, tuple(body))]
+        return [*self.asked_rows(), For(panel, Literal(0), panels, tuple(body))]
+
+    def across(self, panel: Expression, column: Expression) -> list[LoopStatement]:
+        """The tiles of a panel, of fewer vectors where those hold all of its columns."""
+        left = Apply("sub", (self.columns.count, column))
+        found = self.down(panel, column)
+        for vectors in reversed(range(1, self.blocking.vectors)):
+            narrow = replace(self, blocking=replace(self.blocking, vectors=vectors))
+            fits = Apply("le", (left, Literal(vectors * self.blocking.lanes)))
+            found = [If(fits, tuple(narrow.down(panel, column)), tuple(found))]
+        return found
 
     def down(self, panel: Expression, column: Expression) -> list[LoopStatement]:
         """The tiles of one panel, whose first column is that one of the block."""
@@ -65,6 +90,7 @@ class RegisterTiles:
         body: list[LoopStatement] = [Let(row, Apply("mul", (Local(group), height)))]
         start: list[LoopStatement] = []
         initial = self.initial(panel, start)
+        self.ask_for_cells(Local(row), column, body)
         sums = self.accumulate(panel, Local(group), Local(row), initial, body)
         if self.sums is not None:
             self.store_all(sums, self.in_block(self.sums, Local(row), column), body)
@@ -119,6 +145,41 @@ class RegisterTiles:
             For(term, Literal(0), self.steps(), tuple(body), "serial", 1, flat, tuple(yields))
         )
         return [[Local(item.name) for item in row_items] for row_items in carried]
+
+    # -- what is asked for in advance
+
+    def asked_rows(self) -> list[LoopStatement]:
+        """Prefetches of the first rows that are read in place: one after the other, as memory
+        likes it, while the tiles go from row to row with every term."""
+        if self.left is not None:
+            return []
+        nest, fresh, lanes = self.nest, self.nest.builder.fresh, Literal(self.blocking.lanes)
+        row, line = fresh("row"), fresh("line")
+        inside: list[LoopStatement] = []
+        position = apply("add", self.rows.first, Local(row))
+        variables = spread(nest, self.rows.runs, position, inside)
+        term = Apply("mul", (Local(line), lanes))
+        here = {**self.batch, **variables, **self.terms.at(nest, term, inside)}
+        place = nest.inner_place(here)
+        (value,) = lower_value(nest.builder, self.product.left.value, place, inside)
+        assert isinstance(value, Load)
+        inside.append(Prefetch(value.buffer, value.indices))
+        lines = Apply("ceildiv", (self.terms.count, lanes))
+        along = For(line, Literal(0), lines, tuple(inside))
+        return [For(row, Literal(0), apply("min", self.rows.count, Literal(ASKED_ROWS)), (along,))]
+
+    def ask_for_cells(self, row: Expression, column: Expression, out: list[LoopStatement]) -> None:
+        """Prefetches of the cells that a tile is added to, which it needs after its last term."""
+        if self.sums is not None:
+            return
+        for r in range(self.blocking.rows):
+            at = self.nest.builder.bind(self.rows.cell(shifted(row, r)), "at", out)
+            for v in range(self.blocking.vectors):
+                across = self.columns.cell(shifted(column, v * self.blocking.lanes))
+                buffer, indices = self.cell(at, across, out)
+                out.append(Prefetch(buffer, indices, "out"))
+
+    # -- the fold, term by term
 
     def updated(self, sums: Expression, left: Expression, right: Expression) -> Expression:
         return self.folded(sums, self.product.combined(left, right))
