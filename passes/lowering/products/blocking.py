@@ -17,8 +17,8 @@ MOST_COLUMNS = 1024
 """Columns of a block: what is computed on its cells afterwards finds them in a cache."""
 MANY_COLUMNS = 4096
 """Columns from which a product of few rows or few terms is packed, too."""
-MOST_ROWS, ROW_STEP = 512, 64
-"""Rows of a block of the result, at most and in steps of."""
+MOST_ROWS = 512
+"""Rows of a block of the result, at most."""
 
 
 @record

@@ -12,7 +12,7 @@ from einloom.ir.expressions import Access, Apply, Cast, Expression, Literal, Loc
 from einloom.ir.loops import For, Let, Load, LoopStatement
 from einloom.ir.ops import apply
 from einloom.passes.lowering.nests import Nest
-from einloom.passes.lowering.products.blocking import ROW_STEP, Blocking
+from einloom.passes.lowering.products.blocking import Blocking
 from einloom.passes.lowering.products.epilogues import epilogue_typing
 from einloom.passes.lowering.products.factors import Factor, Product, Run
 from einloom.passes.lowering.products.panels import (
@@ -51,6 +51,8 @@ def product_loops(
     return _Blocks(nest, dots.product, blocking, stored, dots).loops()
 
 
+LEAST_ROWS = 64
+"""Rows of a block, at least, where there are as many."""
 ENOUGH_BLOCKS = 8
 """Blocks of the result that a product should have, for threads to share."""
 MOST_COPIED_ROWS = 256
@@ -93,14 +95,18 @@ class _Blocks:
         return apply("mul", *extents) if extents else Literal(1)
 
     def height(self) -> Expression:
-        """Rows of a block of the result: many, but few enough for some blocks to share out."""
+        """Rows of a block of the result: few enough for some blocks to share out, but so many
+        that packing the columns for each is little beside the arithmetic. Blocks are even."""
         product, blocking = self.product, self.blocking
-        cells = self.size(product.batch + product.rows + product.columns)
-        shared = Literal(ENOUGH_BLOCKS * ROW_STEP * blocking.block_columns)
-        steps = apply("max", Apply("ceildiv", (cells, shared)), Literal(1))
-        return Apply(
-            "mul", (apply("min", steps, Literal(self.most_rows // ROW_STEP)), Literal(ROW_STEP))
-        )
+        rows, tile = self.size(product.rows), Literal(blocking.rows)
+        across = Apply("ceildiv", (self.size(product.columns), Literal(blocking.block_columns)))
+        others = apply("max", apply("mul", self.size(product.batch), across), Literal(1))
+        wanted = Apply("ceildiv", (Literal(ENOUGH_BLOCKS), others))
+        most = apply("max", Apply("floordiv", (rows, Literal(LEAST_ROWS))), Literal(1))
+        least = apply("max", Apply("ceildiv", (rows, Literal(self.most_rows))), Literal(1))
+        down = apply("max", apply("min", wanted, most), least)
+        tiles = Apply("ceildiv", (Apply("ceildiv", (rows, down)), tile))
+        return apply("mul", apply("max", tiles, Literal(1)), tile)
 
     @cached_property
     def packs_left(self) -> bool:
