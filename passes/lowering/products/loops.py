@@ -19,6 +19,7 @@ from einloom.passes.lowering.products.panels import (
     Side,
     Terms,
     Variables,
+    asked,
     block,
     columns_in_place,
     is_in_order,
@@ -122,7 +123,7 @@ class _Blocks:
         a term's place then costs little: a block is full however short the last run is.
         """
         factors = (self.product.left, self.product.right)
-        if all(is_in_order(self.nest, factor) for factor in factors):
+        if all(is_in_order(self.nest, f) for f in factors):
             return self.product.reduced
         return self.product.reduced[-1:]
 
@@ -226,7 +227,9 @@ class _Blocks:
         """The panels of one factor, `width` cells each."""
         nest, dots = self.nest, self.dots
         if dots is None:
-            return [pack(nest, factor, side, terms, batch, name, width, self.blocking.lanes)]
+            packing = pack(nest, factor, side, terms, batch, name, width, self.blocking.lanes)
+            far = bool(self.outer_terms)
+            return [*(asked(nest, factor, side, terms, batch) if far else ()), packing]
         from einloom.passes.lowering.products.dots import GroupedPacking
 
         moved = dots.moved and factor is self.product.left

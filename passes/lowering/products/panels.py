@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from einloom.ir import extents as ext
 from einloom.ir.expressions import Access, Apply, Cast, Expression, Index, Literal, Local
-from einloom.ir.loops import Allocate, For, If, Let, LoopStatement, Store
+from einloom.ir.loops import Allocate, For, If, Let, Load, LoopStatement, Prefetch, Store
 from einloom.ir.node import postorder
 from einloom.ir.ops import apply
 from einloom.ir.promotion import numpy_dtype
@@ -27,6 +27,7 @@ Variables = dict[str, Expression]
 Position = Callable[[Expression], Expression]
 """The position of a cell of a side, from its offset in the tile."""
 
+LINE_BYTES = 64
 MOST_STACK = 16 << 10
 """Bytes of a block that is kept on the stack of a thread, which may be as small as 128 KiB."""
 
@@ -130,16 +131,20 @@ def pack(
         out.append(Store(name, (Local(panel), Local(term), Local(cell)), Cast(factor.dtype, value)))
         loops = [(cell, cells), (term, terms.count)]
         (inner, count), (outer, total) = loops if cells_inside else loops[::-1]
-        return For(outer, Literal(0), total, (For(inner, Literal(0), count, tuple(out), "vector"),))
+        # One by one: gathers of a vector take longer.
+        kind = "vector" if in_order or not cells_inside else "unroll"
+        return For(outer, Literal(0), total, (For(inner, Literal(0), count, tuple(out), kind),))
 
     body: list[LoopStatement] = [Let(start, Apply("mul", (Local(panel), Literal(width))))]
-    if is_in_order(nest, factor):
+    in_order = is_in_order(nest, factor)
+    if in_order or goes_along_cells(factor):
         whole = Apply("le", (apply("add", Local(start), Literal(width)), side.count))
         rest = Apply("sub", (side.count, Local(start)))
-        full, partial = (
-            copied(lambda offset: apply("add", side.first, offset), True, cells)
-            for cells in (Literal(width), rest)
-        )
+        full = copied(lambda offset: apply("add", side.first, offset), True, Literal(width))
+        if in_order:
+            partial = copied(lambda offset: apply("add", side.first, offset), True, rest)
+        else:
+            partial = copied(side.cell, True, Literal(width))
         body.append(If(whole, (full,), (partial,)))
     else:
         one_by_one = copied(side.cell, False, Literal(width))
@@ -155,6 +160,29 @@ def pack(
             body.append(If(enough, tuple(packed), (one_by_one,)))
     panels = Apply("ceildiv", (side.count, Literal(width)))
     return For(panel, Literal(0), panels, tuple(body))
+
+
+def asked(
+    nest: Nest, factor: Factor, side: Side, terms: Terms, batch: Variables
+) -> list[LoopStatement]:
+    """Prefetches of what `pack` will read, term by term: panels of columns go through all terms
+    for a few cells each, which memory serves one line at a time."""
+    term, part = nest.builder.fresh("term"), nest.builder.fresh("part")
+    step = LINE_BYTES // numpy_dtype(factor.dtype).itemsize
+    if not is_in_order(nest, factor):
+        step //= 2
+    out: list[LoopStatement] = []
+    position = side.cell(Apply("mul", (Local(part), Literal(step))))
+    here = {**batch, **terms.at(nest, Local(term), out)}
+    inside: list[LoopStatement] = []
+    here.update(spread(nest, side.runs, position, inside))
+    (value,) = lower_value(nest.builder, factor.value, nest.inner_place(here), inside)
+    if not isinstance(value, Load):
+        return []
+    inside.append(Prefetch(value.buffer, value.indices))
+    parts = Apply("ceildiv", (side.count, Literal(step)))
+    out.append(For(part, Literal(0), parts, tuple(inside)))
+    return [For(term, Literal(0), terms.count, tuple(out))]
 
 
 @dataclass
@@ -202,6 +230,15 @@ class _Squares:
 def is_in_order(nest: Nest, factor: Factor) -> bool:
     """Whether the cells of a factor lie side by side."""
     return len(factor.runs) == 1 and is_unit(nest, factor.value, factor.runs[0][-1])
+
+
+def goes_along_cells(factor: Factor) -> bool:
+    """Whether the cells of a factor are what its tensors' last ranks go through: they lie nearer
+    to one another than terms do, whatever the strides."""
+    reads = [part for part in postorder(factor.value) if isinstance(part, Access)]
+    return len(factor.runs) == 1 and all(
+        bool(read.indices) and read.indices[-1] == Index(factor.runs[0][-1]) for read in reads
+    )
 
 
 def columns_in_place(nest: Nest, factor: Factor) -> bool:
