@@ -57,7 +57,7 @@ class Measurements:
     by dtype, a multiply-add being two. `products`: the same of whole packed products. `untiled`:
     of an f32 product that is neither packed nor cut into tiles. `transposed`: bytes per second
     read and written by an f32 transposition in memory. `launch_seconds`: one kernel of a program.
-    `parallel_seconds`: sharing one kernel out to all threads.
+    `parallel_seconds`: sharing one kernel out to all threads, which ran another just before.
     """
 
     threads: int

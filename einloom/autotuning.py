@@ -12,6 +12,7 @@ from einloom.kernels import (
     Blockings,
     LayoutClass,
     default_threads,
+    kernel_pool,
     kernels_for,
     known_layouts,
     threads_to_use,
@@ -149,9 +150,8 @@ class _Run:
 
 def fastest_runs(runs: Sequence[_Run]) -> list[float]:
     """Seconds of the fastest run of each; they take turns, so that all meet the same machine."""
-    from einloom.backends.cpu.threads import shared_pool
 
-    pool, threads = shared_pool(), threads_to_use(default_threads())
+    pool, threads = kernel_pool(), threads_to_use(default_threads())
     least = [float("inf")] * len(runs)
     rounds, begun = 0, time.perf_counter()
     while rounds < LEAST_ROUNDS or (rounds < MOST_ROUNDS and time.perf_counter() - begun < SECONDS):

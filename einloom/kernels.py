@@ -9,6 +9,7 @@ import numpy as np
 
 from einloom import config
 from einloom.backends.cpu.addresses import effective_strides
+from einloom.backends.cpu.threads import ThreadPool, available_threads, shared_pool
 from einloom.cache import disk_cache, memory_cache
 from einloom.source_fingerprint import source_fingerprint
 
@@ -134,20 +135,39 @@ def run_prepared(
     given: Mapping[str, Array],
 ) -> dict[str, Array]:
     """Allocate, launch, and pick the results; `given` are storages that need no allocation."""
-    from einloom.backends.cpu.threads import shared_pool
-
     storages = prepared.allocate(given)
     operands = [tensors[name] for name in prepared.inputs]
-    pool = shared_pool()
-    pool.default_threads = default_threads
+    pool = kernel_pool()
     prepared.run([*operands, *storages], pool, threads_to_use(pool.num_threads))
     made = {s.name: array for s, array in zip(prepared.storages, storages, strict=True)}
     return {name: made[name] if name in made else tensors[name].copy() for name in outputs}
 
 
-def default_threads() -> int:
-    from einloom.backends.cpu.threads import available_threads
+def kernel_pool() -> ThreadPool:
+    """The threads of this process, with the default that the environment sets and cached code."""
+    pool = shared_pool()
+    pool.default_threads = default_threads
+    pool.board_code = board_code
+    return pool
 
+
+def board_code() -> bytes:
+    """The machine code by which kernels are shared out: from the disk cache, or compiled now."""
+    from einloom.backends.cpu import board
+    from einloom.backends.cpu import compile as cpu
+
+    disk = disk_cache()
+    parts = ("board", cpu.fingerprint(), source_fingerprint())
+    key = b"\0".join(part.encode() for part in parts)
+    code = disk.get(key) if disk is not None else None
+    if code is None:
+        code = board.object_code()
+        if disk is not None:
+            disk.put(key, code)
+    return code
+
+
+def default_threads() -> int:
     return config.num_threads() or available_threads()
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from einloom.backends.measurements import PRODUCT_DTYPES, TILE_DTYPES, Measurements, Rate
 from einloom.executable import Executable
-from einloom.kernels import default_threads
+from einloom.kernels import default_threads, kernel_pool
 
 if TYPE_CHECKING:
     from einloom.backends.cpu.probes import Probes
@@ -32,10 +32,9 @@ def measure() -> Measurements:
     numbers of memory worse; others count the time that a processor gave to them.
     """
     from einloom.backends.cpu.probes import cache_sizes, new_probes
-    from einloom.backends.cpu.threads import shared_pool
 
     threads = default_threads()
-    pool = shared_pool()
+    pool = kernel_pool()
     probes = new_probes(pool, threads)
     sizes = cache_sizes()
     named = [(f"L{k}", size, threads if k > 2 else 1) for k, size in enumerate(sizes, 1)]
@@ -100,11 +99,10 @@ def launch_seconds() -> float:
 
 def runner(executable: Executable, operands: list[Any]) -> Callable[[], None]:
     """Runs all kernels of a program on one thread, on the same operands and results each time."""
-    from einloom.backends.cpu.threads import shared_pool
 
     named = dict(zip(executable.inputs, operands, strict=True))
     tensors, symbols = executable.tensors(named)
     prepared = executable.prepared(tensors, symbols)
     arrays = [*(tensors[name] for name in prepared.inputs), *prepared.allocate()]
-    pool = shared_pool()
+    pool = kernel_pool()
     return lambda: prepared.run(arrays, pool, 1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from einloom.ir.loops import LoopProgram, tensor_of
 from einloom.ir.record import record
-from einloom.kernels import default_threads, known_layouts, lowered, threads_to_use
+from einloom.kernels import default_threads, kernel_pool, known_layouts, lowered, threads_to_use
 from einloom.report import Cell, Quantity, Table
 
 if TYPE_CHECKING:
@@ -117,7 +117,6 @@ def kernels_of(
 def _seconds(executable: Executable, sizes: Mapping[str, int], seed: int) -> list[float]:
     """The fastest of several runs of each kernel."""
     from einloom.backends.cpu.addresses import address_of
-    from einloom.backends.cpu.threads import shared_pool
     from einloom.cli.inputs import random_inputs
 
     module = executable.module
@@ -129,7 +128,7 @@ def _seconds(executable: Executable, sizes: Mapping[str, int], seed: int) -> lis
     prepared = executable.prepared(tensors, symbols)
     arrays = [*(tensors[name] for name in prepared.inputs), *prepared.allocate()]
     addresses = [address_of(array) for array in arrays]
-    pool, threads = shared_pool(), threads_to_use(default_threads())
+    pool, threads = kernel_pool(), threads_to_use(default_threads())
     least = [float("inf")] * len(prepared.calls)
     runs, begun = 0, time.perf_counter()
     while runs < LEAST_RUNS or (runs < MOST_RUNS and time.perf_counter() - begun < SECONDS_OF_RUNS):

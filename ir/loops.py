@@ -171,8 +171,8 @@ class Store(LoopStatement):
 class Stream(LoopStatement):
     """`stream A[i, j] = W[k], count`: elements copied past the caches.
 
-    `count` elements that lie side by side in W from the given one on go to as many of A, of the
-    same dtype. Nothing is gained where A is read again soon, or where it fits the last cache.
+    `count` elements, 0 or more, that lie side by side in W from the given one on go to as many
+    of A, of the same dtype. Nothing is gained where A is read again soon, or where it fits the last cache.
     """
 
     buffer: str

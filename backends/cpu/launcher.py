@@ -10,8 +10,8 @@ import numpy as np
 
 from einloom.backends.cpu.addresses import address_of, effective_strides
 from einloom.backends.cpu.plan import Plan, evaluate, shape_of, storage_dtype
-from einloom.backends.cpu.threads import ThreadPool
-from einloom.ir.errors import BackendError, RangeError
+from einloom.backends.cpu.threads import MOST_THREADS, ThreadPool, plan_slices
+from einloom.ir.errors import BackendError, EinloomError, RangeError
 from einloom.ir.record import record
 
 Array = np.ndarray[Any, Any]
@@ -128,6 +128,7 @@ class Prepared:
                     launch.slices is not None,
                     evaluate(launch.work, symbols),
                     launch.faults,
+                    {},
                 )
             )
 
@@ -159,6 +160,7 @@ class _Call:
     sliced: bool
     work: int
     faults: tuple[str, ...]
+    cuts: dict[int, Any]  # by number of threads: where the slices begin and end
 
     @property
     def is_wide(self) -> bool:
@@ -168,23 +170,45 @@ class _Call:
     def run(self, bases: Sequence[int], pool: ThreadPool, threads: int) -> None:
         table = self.pointers(*[bases[k] + offset for k, offset in self.offsets])
         if threads > 1 and self.is_wide:
-            grain = max(1, SLICE_WORK * self.slices // self.work)
+            self.share(table, pool, threads)
+        else:
+            self.slice(table, 0, self.slices)
+
+    def share(self, table: Any, pool: ThreadPool, threads: int) -> None:
+        """Run on several threads."""
+        cuts = self.cuts.get(threads)
+        if cuts is None:
+            slices = plan_slices(self.slices, min(threads, MOST_THREADS), self.grain)
+            bounds = [0, *(end for _, end in slices)]
+            cuts = self.cuts[threads] = (ctypes.c_int64 * len(bounds))(*bounds)
+        fault = _Fault()
+        status = pool.run_kernel(self.function, table, self.parameters, cuts, fault)
+        if status is None:
 
             def part(begin: int, end: int) -> int:
                 self.slice(table, begin, end)
                 return 0
 
-            pool.run_slices(part, self.slices, threads, grain)
-        else:
-            self.slice(table, 0, self.slices)
+            pool.run_slices(part, self.slices, threads, self.grain)
+        elif status:
+            raise self.failure(status, fault)
+
+    @property
+    def grain(self) -> int:
+        """Iterations that are worth a thread."""
+        return max(1, SLICE_WORK * self.slices // self.work)
 
     def slice(self, table: Any, begin: int, end: int) -> None:
         fault = _Fault()
         status = self.function(table, self.parameters, begin, end, fault)
-        if status < 0:
-            raise BackendError("out of memory for a kernel's workspace")
         if status:
-            raise IndexFault(self.name, status, self.faults[status - 1], fault[0], fault[1])
+            raise self.failure(status, fault)
+
+    def failure(self, status: int, fault: Any) -> EinloomError:
+        """What a kernel's status says: negative for memory, else the number of a check."""
+        if status < 0:
+            return BackendError("out of memory for a kernel's workspace")
+        return IndexFault(self.name, status, self.faults[status - 1], fault[0], fault[1])
 
 
 def _contiguous(array: Array) -> tuple[int, ...]:

@@ -41,6 +41,8 @@ LEAST_RUNS = 5
 MOST_TURNS = 1 << 20
 MOST_MEMORY = 512 << 20
 """Bytes of all operands of a probe together, at most."""
+SHARED_CELLS, SLICE_SECONDS = 1024, 20e-6
+"""Cells that each slice of a shared kernel reads, and how long that takes at least."""
 PAGES = 64 << 20
 """Bytes of an array that lies in no cache, at least."""
 
@@ -161,15 +163,33 @@ class Probes:
         return typical(run, run)
 
     def sharing(self) -> float:
-        """Seconds that sharing a kernel out to all threads takes, by the clock on the wall."""
-        count = max(2, self.threads)
+        """Seconds from the start of a shared kernel to its end beyond what its slices take.
 
-        def run() -> float:
-            started = time.perf_counter()
-            self.pool.run_slices(lambda begin, end: 0, count, count, 1)
-            return time.perf_counter() - started
+        All slices read the same few cells, and each takes `SLICE_SECONDS`. The threads ran another
+        kernel just before, as they did in a program that has more than one.
+        """
+        cells = np.ones(SHARED_CELLS, np.float32)
+        total = np.zeros(1, np.float32)
+        read = self.kernels.functions["read"]
+        bases = (ctypes.c_void_p * 2)(address_of(cells), address_of(total))
+        fault = (ctypes.c_int64 * 2)()
+        cuts = (ctypes.c_int64 * (self.threads + 1))(*range(self.threads + 1))
 
-        return typical(run, run)
+        def part(begin: int, end: int) -> int:
+            return int(read(bases, parameters, begin, end, fault))
+
+        def all_parts() -> None:
+            if self.pool.run_kernel(read, bases, parameters, cuts, fault) is None:
+                self.pool.run_slices(part, self.threads, self.threads, 1)
+
+        turns = 1
+        while True:
+            parameters = (ctypes.c_int64 * 4)(SHARED_CELLS, turns, cells.itemsize, total.itemsize)
+            one = typical(lambda: part(0, 1), partial(elapsed, partial(part, 0, 1)))
+            if one > SLICE_SECONDS or turns >= MOST_TURNS:
+                break
+            turns *= 2
+        return max(1e-9, typical(all_parts, partial(elapsed, all_parts)) - one)
 
     def prepared(
         self, name: str, operands: list[Array], scalars: tuple[int, ...]
@@ -208,6 +228,13 @@ def timed(work: Callable[[], Any]) -> float:
     started = time.thread_time()
     work()
     return time.thread_time() - started
+
+
+def elapsed(work: Callable[[], Any]) -> float:
+    """Seconds that some work takes, by the clock on the wall."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
 
 
 def typical(work: Callable[[], Any], time_of: Callable[[], float] | None = None) -> float:

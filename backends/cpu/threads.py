@@ -7,7 +7,9 @@ import threading
 import weakref
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any, Protocol
 
+from einloom.backends.cpu.board import Board, BoardCode, object_code
 from einloom.ir.errors import BackendError, EinloomError
 
 SliceFunction = Callable[[int, int], int]
@@ -92,33 +94,67 @@ class _Run:
         return self.statuses[min(self.statuses)] if self.statuses else 0
 
 
-class _Crew:
-    """Worker threads and the runs they may help with. A worker sleeps on a bell of its own."""
+class Bell(Protocol):
+    """What a worker without a run waits for. Whoever rings before the wait is heard, too."""
+
+    def wait(self) -> None: ...
+
+    def ring(self) -> None: ...
+
+
+class _PlainBell:
+    __slots__ = ("_lock",)
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def wait(self) -> None:
+        self._lock.acquire()
+
+    def ring(self) -> None:
+        self._lock.release()
+
+
+class _Crew:
+    """Worker threads and the runs they may help with. A worker waits for a bell of its own.
+
+    With a board the bell is a seat there, and workers help with kernels while they wait.
+    """
+
+    def __init__(self, board: Board | None = None) -> None:
         self.lock = threading.Lock()
+        self.board = board
+        self.workers = 0
         self._runs: list[_Run] = []
-        self._sleeping: list[threading.Lock] = []
-        self._workers = 0
+        self._waiting: list[Bell] = []
         self._retired = False
 
     def offer(self, run: _Run, helpers: int) -> None:
-        """Wake sleeping workers for a run, and start new ones up to `helpers` in all."""
+        """Wake waiting workers for a run, and start new ones up to `helpers` in all."""
         with self.lock:
             self._runs.append(run)
-            woken = [self._sleeping.pop() for _ in range(min(helpers, len(self._sleeping)))]
-            starting = max(0, min(helpers - len(woken), helpers - self._workers))
-            self._workers += starting
+            woken = [self._waiting.pop() for _ in range(min(helpers, len(self._waiting)))]
         for bell in woken:
-            bell.release()
-        for started in range(starting):
-            worker = threading.Thread(target=self._serve, name="einloom-worker", daemon=True)
-            try:
-                worker.start()
-            except RuntimeError:  # no more threads to be had: those at hand do the work
+            bell.ring()
+        if len(woken) < helpers:
+            self.hire(helpers)
+
+    def hire(self, workers: int) -> None:
+        """Start workers until there are so many."""
+        with self.lock:
+            starting = max(0, workers - self.workers)
+            self.workers += starting
+        try:
+            while starting:
+                threading.Thread(target=self._serve, name="einloom-worker", daemon=True).start()
+                starting -= 1
+        except RuntimeError:  # no more threads to be had: those at hand do the work
+            pass
+        finally:
+            if starting:
                 with self.lock:
-                    self._workers -= starting - started
-                return
+                    self.workers -= starting
 
     def close(self, run: _Run) -> None:
         """Wait until no worker is inside a run; an interrupt is raised only after that."""
@@ -142,15 +178,17 @@ class _Crew:
         """Let the workers end once they have finished what they are doing."""
         with self.lock:
             self._retired = True
-            woken, self._sleeping = self._sleeping, []
+            woken, self._waiting = self._waiting, []
         for bell in woken:
-            bell.release()
+            bell.ring()
 
     def abandon(self) -> None:
         """In the child of a fork: forget the workers, who are not there."""
         self.lock = threading.Lock()
         self._retired = True
-        self._sleeping = []
+        self._waiting = []
+        if self.board is not None:
+            self.board.abandon()
         for run in self._runs:
             if run.helpers > 0:
                 run.helpers = 0
@@ -161,8 +199,8 @@ class _Crew:
                 )
 
     def _serve(self) -> None:
-        bell = threading.Lock()
-        bell.acquire()
+        with self.lock:
+            bell: Bell = _PlainBell() if self.board is None else self.board.seat()
         while True:
             with self.lock:
                 if self._retired:
@@ -171,9 +209,9 @@ class _Crew:
                 if run is not None:
                     run.helpers += 1
                 else:
-                    self._sleeping.append(bell)
+                    self._waiting.append(bell)
             if run is None:
-                bell.acquire()
+                bell.wait()
                 continue
             run.work()
             with self.lock:
@@ -189,23 +227,56 @@ class ThreadPool:
     never waits for a free worker, only for slices that are being computed: calls may be nested and
     may come from any number of threads. Workers are daemons. After a fork the child starts its own.
 
-    `default_threads` decides the number of threads where `set_num_threads` has not.
+    `default_threads` decides the number of threads where `set_num_threads` has not. `board_code`
+    gives the machine code by which kernels are shared out, when the first is; it may come from a
+    cache.
     """
 
-    def __init__(self, default_threads: Callable[[], int] = available_threads) -> None:
+    def __init__(
+        self,
+        default_threads: Callable[[], int] = available_threads,
+        board_code: Callable[[], bytes] = object_code,
+    ) -> None:
         self.default_threads = default_threads
+        self.board_code = board_code
         self._chosen: int | None = None
         self._crew = _Crew()
+        self._code: BoardCode | None = None
+        self._settled = False
+        self._loading = threading.Lock()
         reference = weakref.ref(self)
 
         def after_fork() -> None:
             pool = reference()
             if pool is not None:
-                crew, pool._crew = pool._crew, _Crew()
+                pool._loading = threading.Lock()
+                crew, pool._crew = pool._crew, pool._new_crew()
                 crew.abandon()
 
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=after_fork)
+
+    def _new_crew(self) -> _Crew:
+        if self._code is None:
+            return _Crew()
+        return _Crew(Board(self._code, MOST_THREADS, available_threads()))
+
+    def _load(self) -> None:
+        """Give workers a board. Where there can be none, kernels are shared out by Python code."""
+        # A thread that finds the lock taken goes on without.
+        if self._settled or not self._loading.acquire(blocking=False):
+            return
+        try:
+            if self._settled:
+                return
+            try:
+                self._code = BoardCode(self.board_code())
+                self.close()
+            except EinloomError:
+                self._code = None
+            self._settled = True
+        finally:
+            self._loading.release()
 
     @property
     def num_threads(self) -> int:
@@ -242,9 +313,29 @@ class ThreadPool:
             crew.close(run)
         return run.result()
 
+    def run_kernel(
+        self, kernel: Any, bases: Any, parameters: Any, cuts: Any, fault: Any
+    ) -> int | None:
+        """Run a compiled kernel on slices between `cuts`, an array of int64, a thread for each.
+
+        The kernel, its bases and parameters are pointers, or what ctypes takes for one. Returns
+        when all slices have ended: with 0, or the status of the lowest slice that gave another,
+        whose fault is in the two words of `fault`. After a failure, slices that have not started
+        are left out. None, and nothing was done, where there is no machine code for sharing it
+        out, or not yet: `run_slices` does it then.
+        """
+        if self._crew.board is None:
+            self._load()
+        crew = self._crew
+        if crew.board is None:
+            return None
+        if crew.workers < len(cuts) - 2:
+            crew.hire(len(cuts) - 2)
+        return crew.board.run(kernel, bases, parameters, cuts, fault)
+
     def close(self) -> None:
         """End the workers once they are idle. A later run starts new ones."""
-        crew, self._crew = self._crew, _Crew()
+        crew, self._crew = self._crew, self._new_crew()
         crew.retire()
 
 

@@ -15,10 +15,9 @@ import numpy as np
 
 from einloom.backends.cpu.addresses import address_of
 from einloom.backends.cpu.launcher import IndexFault
-from einloom.backends.cpu.threads import shared_pool
 from einloom.ir.errors import BackendError, DTypeError, EinloomError
 from einloom.ir.record import record
-from einloom.kernels import threads_to_use
+from einloom.kernels import kernel_pool, threads_to_use
 
 if TYPE_CHECKING:
     from einloom.backends.cpu.launcher import Prepared
@@ -199,7 +198,7 @@ class KernelPlan:
             for k, (shape, dtype) in enumerate(self.storages)
         ]
         addresses += [address_of(storage) for storage in storages]
-        pool = shared_pool()
+        pool = kernel_pool()
         self.prepared.run_at(addresses, pool, threads_to_use(pool.num_threads))
 
     def copied(self, arrays: Sequence[Array]) -> list[Array]:

@@ -46,8 +46,7 @@ class SharedCall:
 
     def run(self, arrays: Sequence[Array], out: Array | None) -> Any:
         """The results, or `MISSED` where these very arrays need more than is done here."""
-        from einloom.backends.cpu.threads import shared_pool
-        from einloom.kernels import threads_to_use
+        from einloom.kernels import kernel_pool, threads_to_use
 
         if not all(array.flags.aligned for array in arrays):
             return MISSED
@@ -60,7 +59,7 @@ class SharedCall:
             if not fits or any(np.may_share_memory(out, array) for array in arrays):
                 return MISSED
             storages.append(out)
-        pool = shared_pool()
+        pool = kernel_pool()
         threads = threads_to_use(pool.num_threads)
         self._prepared.run([*arrays, *self._constants, *storages], pool, threads)
         found = [storages[number] for number in self._results]

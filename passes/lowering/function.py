@@ -183,7 +183,7 @@ class FunctionBuilder:
         return len(self.faults)
 
     def streamed(self, body: list[LoopStatement]) -> list[LoopStatement]:
-        """The body, with what is only written, and too large for the caches, written past them."""
+        """The body, with what is too large for the caches written past them where that can be."""
         names = self.context.streamed if self.context.blockings else ()
         buffers = [b for b in self.buffers.values() if b.role == "out" and b.name in names]
         if not buffers:

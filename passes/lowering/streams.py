@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 Indices = tuple[Expression, ...]
 
 CHUNK_BYTES = 8192
-"""Of a buffer: a part of the first cache, and many lines."""
+"""Of all buffers of one loop: a part of the first cache, and many lines."""
+MOST_STAGES = 32 << 10
+"""Bytes of buffers of one function, whose thread may have a stack of 128 KiB."""
+LEAST_CELLS = 256
+"""Of a chunk: with fewer, more lines would be broken than it pays for."""
 DEEPEST = 200
 """Loops within one another, beyond which stores stay as they are."""
 
@@ -33,9 +37,10 @@ def with_streams(
 ) -> list[LoopStatement]:
     """The statements, with the stores of maps to `buffers` that lie side by side streamed.
 
-    Nothing else may read or write the buffers in the function.
+    Buffers that the statements read, too, are left alone.
     """
-    wanted = {buffer.name: buffer for buffer in buffers if _is_dense(buffer)}
+    read = {part.buffer for s in body for part in postorder(s) if isinstance(part, Load)}
+    wanted = {b.name: b for b in buffers if _is_dense(b) and b.name not in read}
     return _Streams(wanted, builder).block(tuple(body), 0) if wanted else body
 
 
@@ -44,6 +49,7 @@ class _Streams:
         self.buffers = buffers
         self.builder = builder
         self.workspaces: dict[str, DType] = {}
+        self.staged = 0
 
     def block(self, body: tuple[LoopStatement, ...], depth: int) -> list[LoopStatement]:
         made: list[LoopStatement] = []
@@ -59,7 +65,8 @@ class _Streams:
     def loop(self, loop: For, depth: int) -> list[LoopStatement]:
         stores = [s for s in loop.body if isinstance(s, Store) and s.buffer in self.buffers]
         straight = all(isinstance(s, Let | Store) for s in loop.body)
-        plain = loop.kind != "unroll" and loop.step == 1 and not loop.carried
+        once = len({store.buffer for store in stores}) == len(stores)
+        plain = loop.kind != "unroll" and loop.step == 1 and not loop.carried and once
         if not (stores and straight and plain):
             return [_with_body(loop, tuple(self.block(loop.body, depth + 1)))]
         return self.copied(loop) or self.in_chunks(loop, stores) or [loop]
@@ -78,14 +85,17 @@ class _Streams:
         target = _start(store.indices, loop, loop.lower)
         if source is None or target is None:
             return None
-        count = Apply("sub", (loop.upper, loop.lower)) if loop.lower != Literal(0) else loop.upper
+        count = apply("max", Apply("sub", (loop.upper, loop.lower)), Literal(0))
         return [Stream(store.buffer, target, Load(value.buffer, source), count)]
 
     def in_chunks(self, loop: For, stores: list[Store]) -> list[LoopStatement] | None:
         """The loop over a part of its range at a time, whose results are then streamed."""
+        cell = sum(self.item(store.buffer) for store in stores)
+        cells = CHUNK_BYTES // cell
+        if cells < LEAST_CELLS or self.staged + cells * cell > MOST_STAGES:
+            return None
         fresh = self.builder.fresh
         chunk, end = fresh("chunk"), fresh("end")
-        cells = CHUNK_BYTES // max(self.item(store.buffer) for store in stores)
         upper = apply("min", apply("add", Local(chunk), Literal(cells)), loop.upper)
         before: list[LoopStatement] = [Let(end, upper)]
         inside = list(loop.body)
@@ -101,6 +111,7 @@ class _Streams:
             inside[inside.index(store)] = Store(stage, (here,), store.value)
             count = Apply("sub", (Local(end), Local(chunk)))
             after.append(Stream(store.buffer, target, Load(stage, (Literal(0),)), count))
+        self.staged += cells * cell
         if loop.kind != "parallel":
             part = For(loop.index, Local(chunk), Local(end), tuple(inside), loop.kind)
             return [For(chunk, loop.lower, loop.upper, (*before, part, *after), step=cells)]

@@ -214,7 +214,7 @@ def test_nested_runs(pool: ThreadPool) -> None:
     for _ in range(20):
         assert run() == 0
     assert (counts == 20).all()
-    assert pool._crew._workers <= 3
+    assert pool._crew.workers <= 3
 
 
 def test_many_callers_at_once(pool: ThreadPool) -> None:
@@ -237,7 +237,7 @@ def test_many_callers_at_once(pool: ThreadPool) -> None:
 
     with ThreadPoolExecutor(32) as executor:
         assert list(executor.map(call, range(32))) == [30] * 32
-    assert pool._crew._workers == 2
+    assert pool._crew.workers == 2
 
 
 def test_large_run_after_a_small_one_gets_its_worker(pool: ThreadPool) -> None:
@@ -245,7 +245,7 @@ def test_large_run_after_a_small_one_gets_its_worker(pool: ThreadPool) -> None:
     for _ in range(200):
         pool.run_slices(lambda begin, end: 0, 2, 2, 1)
         assert pool.run_slices(meeting(2), 2, 2, 1) == 0
-    assert pool._crew._workers == 1
+    assert pool._crew.workers == 1
 
 
 def test_without_new_threads_the_caller_does_it_all(
@@ -263,7 +263,7 @@ def test_without_new_threads_the_caller_does_it_all(
 
     assert pool.run_slices(function, 4, 4, 1) == 0
     assert seen == [0, 1, 2, 3]
-    assert pool._crew._workers == 0
+    assert pool._crew.workers == 0
     monkeypatch.undo()
     assert pool.run_slices(meeting(2), 2, 2, 1) == 0
 

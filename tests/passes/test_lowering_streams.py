@@ -10,7 +10,7 @@ import pytest
 import einloom as el
 from einloom.backends.cpu.compile import compile_payload, from_payload
 from einloom.backends.cpu.threads import shared_pool
-from einloom.ir.loops import LoopProgram, Stream
+from einloom.ir.loops import Allocate, LoopProgram, Stream
 from einloom.ir.machine import Machine
 from einloom.ir.node import postorder
 from einloom.ir.text import parse, parse_loops, show
@@ -152,6 +152,40 @@ def test_results_that_are_strided_or_small_are_stored_as_ever() -> None:
     sizes = {"I": 64, "J": 4096}
     assert streams(lowered(MAP, sizes, {"Y": OperandLayout((None, None))})) == []
     assert streams(lowered(MAP, {"I": 64, "J": 63})) == []
+
+
+@pytest.mark.parametrize("text", [MAP, PRODUCT])
+def test_short_rows_have_too_few_whole_lines(text: str) -> None:
+    assert streams(lowered(text, {"I": 40_000, "J": 16, "K": 16})) == []
+    assert streams(lowered(text, {"I": 4000, "J": 512, "K": 16})) == ["Y"]
+
+
+def test_buffers_of_one_function_fit_the_stack_of_a_small_thread() -> None:
+    names = [f"Y{k}" for k in range(20)]
+    lines = [f"  {name}[i, j] = X[i, j] + {k}" for k, name in enumerate(names)]
+    text = (
+        f"program many(X: f32[i=I, j=J]) -> ({', '.join(names)}) {{\n" + "\n".join(lines) + "\n}\n"
+    )
+    program = lowered(text, {"I": 64, "J": 4096})
+    staged = sum(
+        int(part.extents[0].value) * 4  # type: ignore[attr-defined]
+        for part in postorder(program)
+        if isinstance(part, Allocate) and part.storage == "stack"
+    )
+    assert staged <= 20 * 8192 and all(
+        sum(isinstance(p, Allocate) for p in postorder(f)) <= 4 for f in program.functions
+    )
+    x = drawn((3, 3000))
+    found = run(program, {"X": x}, {"I": 3, "J": 3000})
+    for k, name in enumerate(names):
+        np.testing.assert_array_equal(found[name], x + k)
+
+
+def test_scatters_read_what_they_write() -> None:
+    text = "program p(X: f32[i=I], w: f32[k=K]) -> (Y) {\n"
+    text += "  Y: f32[n=I+K][i + k] = sum[i, k] X[i] * w[k]\n}\n"
+    program = lowered(text, {"I": 50_000, "K": 3})
+    assert streams(program) == []
 
 
 def test_a_result_that_another_kernel_reads() -> None:

@@ -26,10 +26,10 @@ class Blocking:
     """How a product of M rows, N columns and K terms is cut.
 
     A register tile has `rows` rows of `vectors` vectors of `lanes` columns, fewer vectors in a
-    last panel whose columns those hold. A block of terms has
-    `depth` of them. A block of the result, the unit of parallel work, has at most `block_rows`
-    rows, and `block_columns` columns whose packed terms fit the second cache. `terms`: how many
-    of them one dot instruction multiplies, for which panels keep as many side by side.
+    last panel whose columns those hold. A block of terms has `depth` of them. A block of the
+    result, the unit of parallel work, has at most `block_rows` rows, a multiple of `rows`, and
+    `block_columns` columns whose packed terms fit the second cache. `terms`: how many of them one
+    dot instruction multiplies, for which panels keep as many side by side.
     `thin`: a block has the rows of one tile, so that columns which lie side by side are read
     where they are: a panel would be read once. `streamed`: the result is too large for the
     caches, and is written past them.
@@ -81,7 +81,7 @@ class Running:
 
 @record
 class Streaming:
-    """A map whose result is too large for the caches is written past them
+    """A result too large for the caches is written past them where its loops only write it
     (`passes/lowering/streams.py`)."""
 
 

@@ -38,6 +38,8 @@ MOST_INTERMEDIATE_CELLS = 1 << 23
 """Cells of a kernel's intermediates, together, up to which its contractions are packed: 64 MB of
 f64. A kernel with more computes row by row, which keeps one row of each."""
 
+LEAST_ROW = 2048
+"""Bytes of a row from which on it is written past the caches: of short ones few lines are whole."""
 LONG_BYTES, LAST_CACHE = 4, 16
 """Bytes that a turn of a fold takes, counted low, and second caches that the last cache of a core
 holds: beyond it, a fold that runs along with another (`running`) is faster, below it is not."""
@@ -86,7 +88,7 @@ def _larger_than_caches(
     sizes: Mapping[str, int],
     machine: Machine,
 ) -> Iterator[str]:
-    """Tensors stored whole, cells of a row side by side, that the last cache cannot hold."""
+    """Tensors stored whole, in long rows of cells side by side, that the last cache cannot hold."""
     stored: list[str] = []
     for statement in module.body:
         if isinstance(statement, Kernel):
@@ -100,7 +102,8 @@ def _larger_than_caches(
         item = numpy_dtype(type_.dtype).itemsize
         whole = item * prod(ext.evaluate(extent, sizes) for extent in type_.extents)
         dense = name not in layouts or layouts[name].strides[-1] == item
-        if dense and whole >= LAST_CACHE * machine.second_cache:
+        row = item * ext.evaluate(type_.extents[-1], sizes)
+        if dense and row >= LEAST_ROW and whole >= LAST_CACHE * machine.second_cache:
             yield name
 
 
