@@ -172,7 +172,8 @@ class Stream(LoopStatement):
     """`stream A[i, j] = W[k], count`: elements copied past the caches.
 
     `count` elements, 0 or more, that lie side by side in W from the given one on go to as many
-    of A, of the same dtype. Nothing is gained where A is read again soon, or where it fits the last cache.
+    of A, of the same dtype. Nothing is gained where A is read again soon, or where it fits the
+    last cache.
     """
 
     buffer: str
